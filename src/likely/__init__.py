@@ -1,0 +1,25 @@
+"""likely puts exact likelihoods to work: learn them, restore with them, and say how sure you are."""
+
+from likely import data, flows, sets, solvers, training
+from likely.checkpoints import load, save
+from likely.errors import LikelyError
+from likely.restore import Restoration, inpaint
+from likely.solvers import Solution, Status, minimize
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LikelyError",
+    "Restoration",
+    "Solution",
+    "Status",
+    "data",
+    "flows",
+    "inpaint",
+    "load",
+    "minimize",
+    "save",
+    "sets",
+    "solvers",
+    "training",
+]

@@ -1,0 +1,231 @@
+"""Save and load flows. Nothing that is loaded is ever run as code."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import zipfile
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from likely.errors import CheckpointError, InvalidInput
+from likely.files import write_whole
+from likely.flows import MODELS, Flow, interleaved, nice
+
+FORMAT = 1
+
+
+def shipped() -> dict[str, Path]:
+    """Return the names and files of the models that come with the package."""
+    folder = Path(str(resources.files("likely") / "pretrained"))
+    return {file.stem: file for file in sorted(folder.glob("*.safetensors"))}
+
+
+def save(
+    flow: Flow,
+    path: Path | str,
+    *,
+    dtype: torch.dtype | None = None,
+    card: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a flow to a safetensors file, its configuration as JSON in the header.
+
+    Args:
+        flow: a flow made by a ready-made model such as `flows.nice`.
+        path: where to, ending in `.safetensors`; written whole or not at all.
+        dtype: the precision in which matrices are stored; None for their own. Vectors, which are few
+            and hold the scalings, always keep theirs.
+        card: what else to note, such as data, seed and test figure; anything that JSON can hold.
+
+    Raises:
+        CheckpointError: the flow was put together by hand, so that there is no recipe to rebuild it.
+        InvalidInput: the suffix is another.
+        OutputError: the file cannot be written.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "mine.safetensors"
+        >>> save(nice((1, 4, 4), width=8), file)
+        >>> load(file).event_shape
+        torch.Size([1, 4, 4])
+    """
+    if Path(path).suffix != ".safetensors":
+        raise InvalidInput(f"cannot save to {path}; expected a name that ends in .safetensors.")
+    if flow.config is None:
+        raise CheckpointError(
+            "this flow was put together by hand and cannot be rebuilt from a file; save its "
+            f"state_dict yourself, or build it with one of {', '.join(MODELS)}."
+        )
+    tensors = {
+        name: (t.to(dtype) if dtype and t.ndim > 1 and t.is_floating_point() else t).contiguous()
+        for name, t in flow.state_dict().items()
+    }
+    header = {"format": FORMAT, "config": flow.config, "card": dict(card or {})}
+    write_whole(path, safetensors.torch.save(tensors, {"likely": json.dumps(header)}))
+
+
+def load(name_or_path: Path | str, *, mean: Float[Tensor, "*event"] | None = None) -> Flow:
+    """Return a flow in evaluation mode, float32, on the CPU.
+
+    Args:
+        name_or_path: the name of a model that ships with the package, a `.safetensors` file written by
+            `save`, or a `.pt` file in the `nice.pt` layout, sizes inferred from its tensors.
+        mean: what was subtracted from the data a `nice.pt` was trained on, where the file needs it and
+            does not hold it.
+
+    Raises:
+        CheckpointError: there is no such model or file; it is damaged, of another layout, or would run
+            code; or its mean is needed and not given.
+
+    Example:
+        >>> load("digits").event_shape
+        torch.Size([1, 8, 8])
+    """
+    known = shipped()
+    path = known.get(str(name_or_path), Path(name_or_path))
+    if not path.is_file():
+        raise CheckpointError(
+            f"no model named {str(name_or_path)!r} and no such file; expected one of "
+            f"{', '.join(known) or '(none is installed)'}, or the path of a .safetensors or .pt file."
+        )
+    if path.suffix == ".safetensors":
+        if mean is not None:
+            raise CheckpointError("mean is for .pt files only; a .safetensors file holds all it needs.")
+        return _load_safetensors(path)
+    return _load_nice_pt(path, mean)
+
+
+def read_header(path: Path | str) -> dict[str, Any]:
+    """Return the header of a `.safetensors` file written by `save`: format, config and card."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = json.loads((file.metadata() or {})["likely"])
+        if header["format"] > FORMAT:
+            raise CheckpointError(
+                f"{path} was written by a newer likely (format {header['format']}); upgrade to read it."
+            )
+        return dict(header)
+    except KeyError:
+        raise CheckpointError(
+            f"{path} is a safetensors file of another program: it has no 'likely' header. "
+            "Expected one written by likely.save."
+        ) from None
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}.") from error
+
+
+def _load_safetensors(path: Path) -> Flow:
+    config = dict(read_header(path)["config"])
+    name = config.pop("model", None)
+    if name not in MODELS:
+        raise CheckpointError(f"{path} holds a {name!r} model; expected one of {', '.join(MODELS)}.")
+    try:
+        flow = MODELS[name](**config)
+        tensors = safetensors.torch.load_file(path)
+        flow.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+    except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not hold what its header says: {error}") from error
+    return flow.eval()
+
+
+def _load_nice_pt(path: Path, mean: Tensor | None) -> Flow:
+    """Read the layout of coursework and tutorials: `coupling.{i}.in_block.0.weight` and so on."""
+    try:
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is no file of plain tensors: loading it could run code, so it was refused. "
+            "Save the model's state_dict() instead."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path} is damaged or no PyTorch file: {error}.") from error
+    mask_config, dim = 1, None
+    if isinstance(saved, Mapping) and "model_state_dict" in saved:
+        mask_config, dim, mean = _read_wrapper(path, saved, mean)
+        saved = saved["model_state_dict"]
+    if not isinstance(saved, Mapping) or not all(isinstance(t, Tensor) for t in saved.values()):
+        raise CheckpointError(
+            f"{path} holds a {type(saved).__name__}; expected a state_dict of tensors."
+        )
+    first = 1 - mask_config
+    try:
+        state, sizes = _translate({k: t.float() for k, t in saved.items()})
+        for what, given in (("in_out_dim", dim), ("the mean", None if mean is None else mean.numel())):
+            if given not in (None, sizes["dim"]):
+                raise CheckpointError(
+                    f"{path}: {what} is for {given} entries, the tensors are for {sizes['dim']}."
+                )
+        if mean is not None:
+            _fold_mean(state, mean, first)
+        side = math.isqrt(sizes["dim"])
+        shape = (1, side, side) if side * side == sizes["dim"] else (sizes["dim"],)
+        flow = nice(shape, sizes["width"], sizes["depth"], sizes["couplings"], first=first)
+        flow.load_state_dict(state)
+    except (KeyError, RuntimeError, IndexError, InvalidInput) as error:
+        raise CheckpointError(
+            f"{path} is not in the nice.pt layout (coupling.0.in_block.0.weight, ..., scaling.scale): "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    return flow.eval()
+
+
+def _read_wrapper(path: Path, saved: Mapping[str, Any], mean: Tensor | None) -> tuple[int, int, Tensor]:
+    """Return the wrapper's mask_config, in_out_dim and mean."""
+    missing = [key for key in ("mask_config", "in_out_dim") if key not in saved]
+    if missing:
+        raise CheckpointError(f"{path} wraps its weights but lacks {' and '.join(missing)}.")
+    mean = saved.get("mean", mean)
+    if not isinstance(mean, Tensor):
+        raise CheckpointError(
+            f"{path} was trained on data with the mean subtracted and does not hold that mean; "
+            "give it as likely.load(path, mean=...)."
+        )
+    if saved["mask_config"] not in (0, 1):
+        raise CheckpointError(f"{path}: mask_config is {saved['mask_config']!r}; expected 0 or 1.")
+    return int(saved["mask_config"]), int(saved["in_out_dim"]), mean
+
+
+def _translate(saved: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Rename the tensors of the layout to those of `flows.nice`, and infer its sizes."""
+    couplings = len({key.split(".")[1] for key in saved if key.startswith("coupling.")})
+    depth = 1 + len({key.split(".")[3] for key in saved if key.startswith("coupling.0.mid_block.")})
+    names = {"in_block.0": "hidden.0", "out_block": "out"}
+    names |= {f"mid_block.{j}.0": f"hidden.{j + 1}" for j in range(depth - 1)}
+    scale = saved["scaling.scale"]
+    state = {f"bijection.parts.{couplings + 1}.log_scale": scale.flatten()}
+    for i in range(couplings):
+        for theirs, ours in names.items():
+            for kind in ("weight", "bias"):
+                ours_full = f"bijection.parts.{i + 1}.network.{ours}.{kind}"
+                state[ours_full] = saved[f"coupling.{i}.{theirs}.{kind}"]
+    unread = len(saved) - len(state)
+    if unread:
+        raise KeyError(f"{unread} tensor(s) that do not belong to it")
+    width = saved["coupling.0.in_block.0.weight"].shape[0]
+    return state, {"dim": scale.numel(), "width": width, "depth": depth, "couplings": couplings}
+
+
+def _fold_mean(state: dict[str, Tensor], mean: Tensor, first: int) -> None:
+    """Turn the weights of a NICE of `x - mean` into those of a NICE of `x`, by changing biases only.
+
+    The first coupling sees the raw kept entries, so its input bias loses `W mean`; the first two
+    couplings move each entry once, so their output biases lose `mean`.
+    """
+    moved, kept = interleaved(first).split(mean.flatten().float())
+    one, two = "bijection.parts.1.network", "bijection.parts.2.network"
+    state[f"{one}.hidden.0.bias"] = (
+        state[f"{one}.hidden.0.bias"] - state[f"{one}.hidden.0.weight"] @ kept
+    )
+    state[f"{one}.out.bias"] = state[f"{one}.out.bias"] - moved
+    state[f"{two}.out.bias"] = state[f"{two}.out.bias"] - kept

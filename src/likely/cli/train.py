@@ -1,0 +1,166 @@
+"""likely train: fit a model to data and write it, with its learning curve, to one file."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from likely import checkpoints, data, flows, training
+from likely.cli.common import Device, Json, Messages, Quiet, Seed, device_of, print_json
+from likely.errors import InvalidInput
+from likely.files import check_writable
+from likely.seeds import borrowed_global_state, seed_borrowed
+
+DEFAULT = training.Recipe()
+
+
+def train(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, *.safetensors.")],
+    data_name: Annotated[
+        str, typer.Option("--data", "-d", help="digits, mnist, a folder of pictures, or an idx file.")
+    ] = "digits",
+    model: Annotated[str, typer.Option("--model", "-m", help="The kind of model: nice.")] = "nice",
+    width: Annotated[int, typer.Option(help="Entries of each hidden layer.")] = 1000,
+    depth: Annotated[int, typer.Option(help="Hidden layers of each coupling.")] = 5,
+    couplings: Annotated[int, typer.Option(help="Number of couplings.")] = 4,
+    dropout: Annotated[float, typer.Option(help="Probability of dropping a hidden entry.")] = 0.2,
+    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = DEFAULT.steps,
+    batch: Annotated[int, typer.Option(help="Rows a step.")] = DEFAULT.batch,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = DEFAULT.lr,
+    weight_decay: Annotated[float, typer.Option(help="Decay of the matrices.")] = DEFAULT.weight_decay,
+    patience: Annotated[
+        int, typer.Option(help="Stop after so many evaluations without a better one.")
+    ] = DEFAULT.patience,
+    precision: Annotated[
+        Literal["auto", "bfloat16", "float32"], typer.Option(help="Of the network passes.")
+    ] = "auto",
+    store: Annotated[
+        Literal["float32", "bfloat16"], typer.Option(help="Precision of the matrices in the file.")
+    ] = "float32",
+    threads: Annotated[int, typer.Option(help="Processor threads; 0 for torch's default.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from an interrupted run.")] = False,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Fit a model by maximum likelihood; early stopping keeps the best weights on held-out data."""
+    messages = Messages(quiet)
+    if out.suffix != ".safetensors":
+        raise InvalidInput(f"--out is {out}; expected a name that ends in .safetensors.")
+    if model not in flows.MODELS:
+        raise InvalidInput(f"--model is {model!r}; expected one of {', '.join(flows.MODELS)}.")
+    check_writable(out)
+    if threads:
+        torch.set_num_threads(threads)
+    recipe = training.Recipe(
+        steps=steps,
+        batch=batch,
+        lr=lr,
+        weight_decay=weight_decay,
+        patience=patience,
+        precision=precision,
+        seed=seed,
+    )
+    where = device_of(device)
+    rows = data.load_data(data_name)
+    shape = tuple(rows.train.shape[1:])
+    with borrowed_global_state():
+        seed_borrowed(seed)
+        flow = flows.MODELS[model](shape, width, depth, couplings, dropout=dropout).to(where)
+    count = sum(p.numel() for p in flow.parameters())
+    messages.say(
+        f"{model} with {count:,} parameters on {rows.name}: {len(rows.train):,} rows to train, "
+        f"{len(rows.valid):,} to validate, {len(rows.test):,} to test; "
+        f"{str(recipe.dtype(where)).removeprefix('torch.')} network passes"
+    )
+    state_file = out.with_name(out.name + ".state")
+    start = time.monotonic()
+    with Bar(messages, math.prod(shape), rows.levels) as bar:
+        result = training.fit(
+            flow,
+            rows.train,
+            rows.valid,
+            recipe,
+            levels=rows.levels,
+            state_file=state_file,
+            resume=resume,
+            report=bar.update,
+        )
+    if result.stopped == "interrupted":
+        messages.say(f"interrupted at step {result.step:,}; go on with the same command and --resume")
+        raise typer.Exit(1)
+    seconds = time.monotonic() - start
+    stored = getattr(torch, store)
+    for p in flow.parameters():
+        # The figures are of the weights as stored.
+        p.data = p.data.to(stored).float() if p.ndim > 1 else p.data
+    test, stderr = training.evaluate(flow, rows.test, levels=rows.levels)
+    train_nats, _ = training.evaluate(flow, rows.train[: len(rows.test)], levels=rows.levels)
+    bits = math.log2(rows.levels) - test / (math.prod(shape) * math.log(2))
+    card = {
+        "data": rows.name,
+        "levels": rows.levels,
+        "command": shlex.join(["likely", *sys.argv[1:]]),
+        "seed": seed,
+        "parameters": count,
+        "steps": result.step,
+        "seconds": round(seconds),
+        "test_nats": test,
+        "test_nats_stderr": stderr,
+        "test_bits_per_dim": bits,
+        "train_nats": train_nats,
+        "valid_nats": result.best,
+        "learning_curve": result.history,
+    }
+    checkpoints.save(flow.cpu(), out, dtype=stored, card=card)
+    messages.say(
+        f"test: {test:.1f} +- {stderr:.1f} nats, {bits:.3f} bits/dim "
+        f"(train {train_nats:.1f}, valid {result.best:.1f}), {result.step:,} steps, {result.stopped}; "
+        f"wrote {out}"
+    )
+    if as_json:
+        print_json(out=str(out), stopped=result.stopped, **card)
+
+
+class Bar:
+    """A progress bar on stderr: nats and bits/dim of the latest evaluation, steps, time left."""
+
+    def __init__(self, messages: Messages, dims: int, levels: int) -> None:
+        self.dims, self.levels, self.messages = dims, levels, messages
+        self.shown: float | None = None
+        self.progress = Progress(
+            BarColumn(24),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+            console=messages.console,
+            disable=messages.console.quiet,
+        )
+        self.task = self.progress.add_task("", total=None)
+
+    def __enter__(self) -> Bar:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.progress.stop()
+
+    def update(self, now: training.Progress) -> None:
+        """Show one step."""
+        text = f"train {now.train:.0f}"
+        if now.valid is not None:
+            bits = math.log2(self.levels) - now.valid / (self.dims * math.log(2))
+            text += f" valid {now.valid:.1f} nats {bits:.3f} bits/dim"
+            if now.valid != self.shown and not self.messages.console.is_terminal:
+                self.messages.say(f"step {now.step:,}/{now.steps:,}: {text}")
+            self.shown = now.valid
+        self.progress.update(self.task, completed=now.step, total=now.steps, description=text)

@@ -1,0 +1,119 @@
+"""Pictures in files: read, convert, write."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from likely.errors import InvalidInput
+from likely.files import write_whole
+
+SUFFIXES = (".png", ".bmp", ".gif", ".jpg", ".jpeg", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+_MODES = {1: "L", 3: "RGB"}
+
+
+def read_image(path: Path | str, channels: int | None = None) -> Float[Tensor, "1 channels h w"]:
+    """Read a picture into `(1, C, H, W)`, float32 in [0, 1].
+
+    Args:
+        path: any file that Pillow reads; the first frame of several.
+        channels: 1 for grey, 3 for colour: the picture is converted; None keeps what it has. Alpha is
+            dropped, a palette is resolved, 16-bit grey keeps its precision.
+
+    Raises:
+        InvalidInput: the file is missing, empty, truncated or not a picture; or `channels` is another.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "grey.png"
+        >>> write_image(file, torch.full((1, 1, 2, 3), 0.2))
+        >>> read_image(file).shape
+        torch.Size([1, 1, 2, 3])
+    """
+    if channels not in (None, 1, 3):
+        raise InvalidInput(f"channels is {channels}; expected 1 (grey), 3 (colour) or None.")
+    file = Path(path)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"cannot read {file}: {error.strerror or error}.") from error
+    if not content:
+        raise InvalidInput(f"{file} is empty (0 bytes); expected a picture.")
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            picture.load()
+            deep = picture.mode.startswith("I")
+            grey = deep or picture.mode in ("1", "L", "LA", "La", "F")
+            mode = _MODES[channels or (1 if grey else 3)]
+            if deep and mode == "L":
+                values = np.asarray(picture, np.float32) / 65535.0
+            else:
+                values = np.asarray(picture.convert(mode), np.float32) / 255.0
+    except UnidentifiedImageError as error:
+        raise InvalidInput(
+            f"{file} is not a picture that can be read; expected PNG or the like."
+        ) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InvalidInput(f"{file} is truncated or damaged: {error}.") from error
+    x = torch.from_numpy(np.array(values))
+    return (x[None] if x.ndim == 2 else x.permute(2, 0, 1).contiguous())[None]
+
+
+def write_image(path: Path | str, x: Float[Tensor, "1 channels h w"]) -> None:
+    """Write one picture `(1, C, H, W)` in [0, 1] as 8-bit, whole or not at all.
+
+    An entry read from an 8-bit picture comes back as the same byte.
+
+    Raises:
+        InvalidInput: the suffix is no known format, or x is not one grey or colour picture.
+        OutputError: the file cannot be written.
+    """
+    check_image_name(path)
+    if x.ndim != 4 or x.shape[0] != 1 or x.shape[1] not in _MODES:
+        raise InvalidInput(f"picture has shape {tuple(x.shape)}; expected (1, 1 or 3, H, W).")
+    levels = to_bytes(x)[0].permute(1, 2, 0).cpu().numpy()
+    picture = Image.fromarray(levels[..., 0] if x.shape[1] == 1 else levels)
+    content = io.BytesIO()
+    picture.save(content, format=Image.registered_extensions()[Path(path).suffix.lower()])
+    write_whole(path, content.getvalue())
+
+
+def check_image_name(path: Path | str) -> None:
+    """Raise `InvalidInput` unless the suffix of `path` names a picture format that can be written."""
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise InvalidInput(
+            f"{path} has no known picture suffix; expected one of {', '.join(SUFFIXES)}."
+        )
+
+
+def to_bytes(x: Float[Tensor, "*shape"]) -> Tensor:
+    """Return the nearest of 256 levels for values in [0, 1], as uint8."""
+    return (x * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def read_folder(folder: Path | str) -> Tensor:
+    """Read every picture of a folder, in the order of their names, as uint8 `(N, C, H, W)`.
+
+    Raises:
+        InvalidInput: there is none, one cannot be read, or they differ in size.
+    """
+    files = sorted(f for f in Path(folder).iterdir() if f.suffix.lower() in SUFFIXES)
+    if not files:
+        raise InvalidInput(f"folder {folder} holds no pictures; expected files such as 0001.png.")
+    first = read_image(files[0])
+    rows = []
+    for file in files:
+        x = read_image(file, first.shape[1])
+        if x.shape != first.shape:
+            raise InvalidInput(
+                f"{file} is {x.shape[-2]}x{x.shape[-1]} while {files[0]} is "
+                f"{first.shape[-2]}x{first.shape[-1]} (rows x columns); expected one size."
+            )
+        rows.append(to_bytes(x))
+    return torch.cat(rows)

@@ -1,0 +1,102 @@
+"""What counts as a density, and the one adapter that turns anything usable into one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol, TypeAlias, cast, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from likely.errors import InvalidInput, InvalidType
+
+LogProb: TypeAlias = Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class Density(Protocol):
+    """Anything with `log_prob(x)`, from `(B, *event_shape)` to `(B,)`, in nats."""
+
+    def log_prob(self, x: Tensor, /) -> Tensor:
+        """Return log p(x), one value a row."""
+        ...
+
+
+@runtime_checkable
+class Law(Density, Protocol):
+    """A density that can also be sampled: `sample(n, seed=...)` gives `(n, *event_shape)`."""
+
+    def sample(self, n: int, /) -> Tensor:
+        """Return n draws."""
+        ...
+
+
+def log_prob_of(density: Density | LogProb, event_shape: torch.Size) -> LogProb:
+    """Return a checked function `x (B, *event_shape) -> log p(x) (B,)` for whatever `density` is.
+
+    Accepted are objects with `log_prob` (a `likely` flow, a `torch.distributions` law, what a zuko
+    flow returns when called) and plain functions. A law over flat vectors is given flattened rows, and
+    a law whose *batch* shape is the event, such as `Normal(mean_image, 1.0)`, is read as independent
+    entries. A density in another precision than `x` is evaluated in its own, and the result converted.
+
+    Args:
+        density: an object with `log_prob`, or a function.
+        event_shape: the shape of one data point.
+
+    Raises:
+        InvalidType: `density` is neither, or returns something other than a tensor.
+        InvalidInput: its event has another number of entries, or it does not return one value a row.
+
+    Example:
+        >>> law = torch.distributions.Normal(torch.zeros(1, 2, 2), 1.0)
+        >>> log_prob = log_prob_of(law, torch.Size([1, 2, 2]))
+        >>> log_prob(torch.zeros(3, 1, 2, 2)).shape
+        torch.Size([3])
+    """
+    name = type(density).__name__
+    if isinstance(density, torch.distributions.Distribution):
+        law, shape = _with_event(density, event_shape)
+        # A law's own range checks would reject points just outside its support instead of scoring them.
+        raw = cast(LogProb, law.log_prob)
+    elif isinstance(density, Density):
+        raw, shape = density.log_prob, event_shape
+    elif callable(density):
+        raw, shape = density, event_shape
+    else:
+        raise InvalidType(
+            f"density is a {name}; expected an object with log_prob(x) or a function x -> log p(x)."
+        )
+
+    def log_prob(x: Float[Tensor, batch * event]) -> Float[Tensor, " batch"]:
+        result = raw(x.reshape(x.shape[0], *shape))
+        if not isinstance(result, Tensor):
+            raise InvalidType(
+                f"{name} returned a {type(result).__name__}; expected a tensor of shape (B,). "
+                "A zuko flow is called first: pass flow(), not flow."
+            )
+        if result.shape != x.shape[:1]:
+            raise InvalidInput(
+                f"{name}.log_prob returned shape {tuple(result.shape)} for input {tuple(x.shape)}; "
+                f"expected ({x.shape[0]},), one value in nats for each row."
+            )
+        return result.to(x.dtype)
+
+    return log_prob
+
+
+def _with_event(
+    law: torch.distributions.Distribution, event_shape: torch.Size
+) -> tuple[torch.distributions.Distribution, torch.Size]:
+    """Read the whole shape of `law` as one event of as many entries as `event_shape`."""
+    shape = law.batch_shape + law.event_shape
+    if shape == torch.Size([]) or math.prod(shape) != math.prod(event_shape):
+        raise InvalidInput(
+            f"density {type(law).__name__} is over events of shape {tuple(shape)}; "
+            f"expected {tuple(event_shape)}, or as many entries in a flat vector. "
+            "Expand a scalar law over the event first."
+        )
+    if law.batch_shape:
+        law = torch.distributions.Independent(law, len(law.batch_shape))
+    return law, shape

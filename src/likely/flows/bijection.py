@@ -1,0 +1,129 @@
+"""The bijection: two abstract methods, everything else derived; and its compositions."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import cast, final
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from likely.errors import InvalidInput
+
+
+class Bijection(nn.Module, ABC):
+    """An invertible map f from data x to latent z = f(x), batched: `(B, *shape) -> (B, *shape')`."""
+
+    @abstractmethod
+    def forward_and_log_det(
+        self, x: Float[Tensor, batch * event]
+    ) -> tuple[Float[Tensor, batch * latent], Float[Tensor, " batch"]]:
+        """Return `z = f(x)` and `log|det df/dx|` in nats, one value a row."""
+
+    @abstractmethod
+    def inverse_and_log_det(
+        self, z: Float[Tensor, batch * latent]
+    ) -> tuple[Float[Tensor, batch * event], Float[Tensor, " batch"]]:
+        """Return `x = f^-1(z)` and `log|det df^-1/dz|`, the negative of the forward one at that x."""
+
+    def forward(self, x: Float[Tensor, batch * event]) -> Float[Tensor, batch * latent]:
+        """Return `z = f(x)`."""
+        return self.forward_and_log_det(x)[0]
+
+    def inverse(self, z: Float[Tensor, batch * latent]) -> Float[Tensor, batch * event]:
+        """Return `x = f^-1(z)`."""
+        return self.inverse_and_log_det(z)[0]
+
+
+@final
+class Chain(Bijection):
+    """The composition `f_n o ... o f_1`; log-determinants add up by the chain rule.
+
+    `log|det d(f_n o ... o f_1)/dx| = sum_i log|det df_i/dx_i|` with `x_{i+1} = f_i(x_i)`.
+
+    Example:
+        >>> import torch
+        >>> Chain([Reshape((1, 2, 2), (4,)), Reshape((4,), (2, 2))])(torch.zeros(3, 1, 2, 2)).shape
+        torch.Size([3, 2, 2])
+    """
+
+    def __init__(self, parts: Sequence[Bijection]) -> None:
+        super().__init__()
+        if not parts:
+            raise InvalidInput("a chain needs at least one bijection; got none.")
+        self.parts = nn.ModuleList(parts)
+
+    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the parts first to last."""
+        total = x.new_zeros(x.shape[0])
+        for part in cast(Iterable[Bijection], self.parts):
+            x, log_det = part.forward_and_log_det(x)
+            total = total + log_det
+        return x, total
+
+    def inverse_and_log_det(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the inverses last to first."""
+        total = z.new_zeros(z.shape[0])
+        for part in cast(Iterable[Bijection], reversed(self.parts)):
+            z, log_det = part.inverse_and_log_det(z)
+            total = total + log_det
+        return z, total
+
+
+@final
+class Inverse(Bijection):
+    """The inverse of a bijection: forward and inverse change places.
+
+    Example:
+        >>> import torch
+        >>> Inverse(Reshape((1, 2, 2), (4,)))(torch.zeros(3, 4)).shape
+        torch.Size([3, 1, 2, 2])
+    """
+
+    def __init__(self, bijection: Bijection) -> None:
+        super().__init__()
+        self.bijection = bijection
+
+    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the inverse of the wrapped map."""
+        return self.bijection.inverse_and_log_det(x)
+
+    def inverse_and_log_det(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the wrapped map."""
+        return self.bijection.forward_and_log_det(z)
+
+
+@final
+class Reshape(Bijection):
+    """Give each row another shape, entries in row-major order; `log_det = 0`.
+
+    Args:
+        event_shape: the shape of x, without the batch dimension.
+        latent_shape: the shape of z, of as many entries.
+
+    Raises:
+        InvalidInput: the two shapes hold different numbers of entries.
+
+    Example:
+        >>> import torch
+        >>> Reshape((1, 2, 2), (4,))(torch.zeros(3, 1, 2, 2)).shape
+        torch.Size([3, 4])
+    """
+
+    def __init__(self, event_shape: Sequence[int], latent_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.event_shape, self.latent_shape = tuple(event_shape), tuple(latent_shape)
+        if math.prod(self.event_shape) != math.prod(self.latent_shape):
+            raise InvalidInput(
+                f"cannot reshape {self.event_shape} to {self.latent_shape}; expected as many entries."
+            )
+
+    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Give each row the latent shape."""
+        return x.reshape(x.shape[0], *self.latent_shape), x.new_zeros(x.shape[0])
+
+    def inverse_and_log_det(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Give each row the event shape."""
+        return z.reshape(z.shape[0], *self.event_shape), z.new_zeros(z.shape[0])

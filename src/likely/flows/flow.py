@@ -1,0 +1,156 @@
+"""The flow: a bijection and a base law make an exact likelihood."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution, constraints
+
+from likely.errors import InvalidInput, InvalidType
+from likely.flows.base import Base
+from likely.flows.bijection import Bijection
+from likely.seeds import generator_for
+
+
+@final
+class Flow(nn.Module):
+    """The density `log p(x) = log p_Z(f(x)) + log|det df/dx|`, exact and in nats.
+
+    Args:
+        bijection: f, from data of shape `(B, *event_shape)` to latent rows of shape `base.shape`.
+        base: the law p_Z of the latent rows.
+        event_shape: the shape of one data point.
+        config: how to build this flow again, `{"model": name, ...}`; None for hand-made flows, which
+            cannot be saved.
+
+    Reference: Rezende, Mohamed 2015; Dinh, Krueger, Bengio 2015.
+
+    Example:
+        >>> from likely import flows
+        >>> flow = flows.nice((1, 4, 4), width=8, depth=1, couplings=2)
+        >>> flow.log_prob(torch.zeros(3, 1, 4, 4)).shape
+        torch.Size([3])
+    """
+
+    def __init__(
+        self,
+        bijection: Bijection,
+        base: Base,
+        event_shape: Sequence[int],
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.bijection = bijection
+        self.base = base
+        self.event_shape = torch.Size(event_shape)
+        self.config = None if config is None else dict(config)
+
+    def log_prob(self, x: Float[Tensor, batch * event]) -> Float[Tensor, " batch"]:
+        """Return `log p(x)` in nats, one value a row, in the dtype of x.
+
+        Raises:
+            InvalidType: x is not a floating-point tensor.
+            InvalidInput: its rows are not of shape `event_shape`.
+        """
+        if not x.is_floating_point():
+            raise InvalidType(f"x has dtype {x.dtype}; expected floating point, images in [0, 1].")
+        if x.shape[1:] != self.event_shape or x.ndim == 0:
+            raise InvalidInput(
+                f"x has shape {tuple(x.shape)}; expected (B, "
+                f"{', '.join(map(str, self.event_shape))}), a batch of rows: use x[None] for a single one."
+            )
+        z, log_det = self.bijection.forward_and_log_det(x.to(self._dtype))
+        return (self.base.log_prob(z) + log_det).to(x.dtype)
+
+    def forward(self, x: Float[Tensor, batch * event]) -> Float[Tensor, " batch"]:
+        """Return `log_prob(x)`, so that wrappers that call modules train the likelihood."""
+        return self.log_prob(x)
+
+    def bits_per_dim(
+        self, x: Float[Tensor, batch * event], levels: int = 256
+    ) -> Float[Tensor, " batch"]:
+        """Return `(log2(levels) - log2 p(x) / D)` for D entries a row: bits for each entry.
+
+        It bounds the code length of data with that many levels when x is dequantised to [0, 1), which
+        `likely.data.dequantize` does.
+        """
+        dims = math.prod(self.event_shape)
+        return math.log2(levels) - self.log_prob(x) / (dims * math.log(2))
+
+    def rsample_and_log_prob(
+        self, n: int, seed: int | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, n * event], Float[Tensor, " n"]]:
+        """Return n draws `x = f^-1(z)` and `log p(x)`, differentiable in the parameters, in one pass."""
+        if n < 0:
+            raise InvalidInput(f"n is {n}; expected a number of draws of 0 or more.")
+        like = self._like
+        z = self.base.sample(n, generator_for(seed, generator, like.device), like.dtype)
+        x, log_det = self.bijection.inverse_and_log_det(z)
+        return x, self.base.log_prob(z) - log_det
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, seed: int | None = None, generator: torch.Generator | None = None
+    ) -> Float[Tensor, n * event]:
+        """Return n independent draws, `(n, *event_shape)`, without a graph."""
+        return self.rsample_and_log_prob(n, seed, generator)[0]
+
+    def distribution(self) -> Distribution:
+        """Return this flow as a `torch.distributions` law; it draws from torch's global generator."""
+        return FlowDistribution(self)
+
+    @property
+    def _like(self) -> Tensor:
+        return next(self.parameters())
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self._like.dtype
+
+
+@final
+class FlowDistribution(Distribution):
+    """A flow seen as a `torch.distributions` law, with `rsample` by the reparameterisation `f^-1(z)`.
+
+    Example:
+        >>> from likely import flows
+        >>> law = flows.nice((4,), width=8, depth=1, couplings=2).distribution()
+        >>> law.log_prob(law.sample((5, 2))).shape
+        torch.Size([5, 2])
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (the base class's name)
+    has_rsample = True
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__(event_shape=flow.event_shape, validate_args=False)
+        self.flow = flow
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """All of real space."""
+        return constraints.independent(constraints.real, len(self.event_shape))  # type: ignore[no-untyped-call]
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return `log p(value)` for values of shape `(*sample_shape, *event_shape)`."""
+        shape = value.shape[: value.ndim - len(self.event_shape)]
+        return self.flow.log_prob(value.reshape(-1, *self.event_shape)).reshape(shape)
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Return draws of shape `(*sample_shape, *event_shape)`, differentiable in the parameters."""
+        x, _ = self.flow.rsample_and_log_prob(
+            math.prod(sample_shape), generator=_global_generator(self.flow)
+        )
+        return x.reshape(*sample_shape, *self.event_shape)
+
+
+def _global_generator(flow: Flow) -> torch.Generator:
+    device = next(flow.parameters()).device
+    if device.type == "cuda":
+        return torch.cuda.default_generators[device.index or 0]
+    return torch.default_generator

@@ -1,0 +1,89 @@
+"""Ready-made models: functions that build a flow and remember how, so that it can be saved."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from likely.errors import InvalidInput
+from likely.flows.base import StandardLogistic
+from likely.flows.bijection import Bijection, Chain, Reshape
+from likely.flows.coupling import AdditiveCoupling, halves, interleaved
+from likely.flows.flow import Flow
+from likely.flows.networks import MLP
+from likely.flows.scaling import DiagonalScaling
+
+MODELS: dict[str, Callable[..., Flow]] = {}
+
+
+def model(build: Callable[..., Flow]) -> Callable[..., Flow]:
+    """Register a builder by its name, and note its arguments as the `config` of what it builds."""
+
+    @functools.wraps(build)
+    def remember(*args: object, **kwargs: object) -> Flow:
+        call = inspect.signature(build).bind(*args, **kwargs)
+        call.apply_defaults()
+        flow = build(*call.args, **call.kwargs)
+        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in call.arguments.items()}
+        flow.config = {"model": build.__name__, **settings, "event_shape": list(flow.event_shape)}
+        return flow
+
+    MODELS[build.__name__] = remember
+    return remember
+
+
+@model
+def nice(
+    event_shape: Sequence[int],
+    width: int = 1000,
+    depth: int = 5,
+    couplings: int = 4,
+    dropout: float = 0.0,
+    split: Literal["interleaved", "halves"] = "interleaved",
+    first: int = 0,
+) -> Flow:
+    """Build a NICE: additive couplings, then a diagonal scaling, with a logistic base law.
+
+    `log p(x) = sum_i [log sigmoid(z_i) + log sigmoid(-z_i)] + sum_i s_i`, where z is x after the
+    couplings, times `exp(s)`; the couplings have `log_det = 0`. The couplings move the even and
+    the odd entries of the flattened row in turn.
+
+    Args:
+        event_shape: the shape of one data point, such as `(1, 28, 28)`; at least 2 entries.
+        width: entries of each hidden layer.
+        depth: hidden layers in each coupling's network.
+        couplings: how many; at least 2, so that every entry moves.
+        dropout: probability of dropping a hidden entry in training.
+        split: "interleaved" (even and odd entries, as published) or "halves".
+        first: which entries the first coupling moves: 0 for the even ones (first half), 1 for the odd.
+
+    Raises:
+        InvalidInput: a size is too small, or the split is unknown.
+
+    Reference: Dinh, Krueger, Bengio 2015, "NICE: Non-linear independent components estimation".
+
+    Example:
+        >>> flow = nice((1, 8, 8), width=32, depth=2)
+        >>> sum(p.numel() for p in flow.parameters())
+        12736
+    """
+    dim = math.prod(event_shape)
+    if dim < 2 or couplings < 2:
+        raise InvalidInput(
+            f"nice was given event shape {tuple(event_shape)} and {couplings} coupling(s); expected at "
+            "least 2 entries and 2 couplings, so that every entry moves."
+        )
+    if split not in ("interleaved", "halves") or first not in (0, 1):
+        raise InvalidInput(
+            f"split is {split!r} and first {first!r}; expected 'interleaved' or 'halves', and 0 or 1."
+        )
+    parts: list[Bijection] = [Reshape(event_shape, (dim,))]
+    for i in range(couplings):
+        side = interleaved((first + i) % 2) if split == "interleaved" else halves(dim, (first + i) % 2)
+        moved, kept = side.sizes(dim)
+        parts.append(AdditiveCoupling(side, MLP(kept, moved, width, depth, dropout)))
+    parts.append(DiagonalScaling((dim,)))
+    return Flow(Chain(parts), StandardLogistic((dim,)), event_shape)

@@ -1,0 +1,5 @@
+"""Fill in what is missing, given a density: measured entries are never altered."""
+
+from likely.restore.inpaint import Restoration, inpaint
+
+__all__ = ["Restoration", "inpaint"]

@@ -1,0 +1,166 @@
+"""Inpainting: the most likely completion of what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from likely.density import Density, LogProb, log_prob_of
+from likely.errors import InvalidInput, InvalidType
+from likely.seeds import generator_for
+from likely.sets import Box, ConvexSet, Observed
+from likely.solvers import Iterate, Method, Status, minimize
+
+
+@final
+@dataclass(frozen=True)
+class Restoration:
+    """The outcome of `inpaint`, row by row; log-probabilities in nats."""
+
+    #: measured entries bitwise as given, all others within the bounds
+    image: Float[Tensor, batch * event]
+    #: log p of `image`, and of what was given (missing entries brought within the bounds)
+    log_prob: Float[Tensor, " batch"]
+    log_prob_before: Float[Tensor, " batch"]
+    #: `||P(x + grad log p(x)) - x||_inf`, zero exactly at a constrained stationary point
+    stationarity: Float[Tensor, " batch"]
+    #: updates made
+    steps: Int[Tensor, " batch"]
+    #: why each row stopped
+    status: tuple[Status, ...]
+
+
+def inpaint(
+    density: Density | LogProb,
+    image: Float[Tensor, batch * event],
+    observed: Bool[Tensor, "*shape"],
+    bounds: tuple[float | Tensor, float | Tensor] = (0.0, 1.0),
+    method: Method | None = None,
+    start: Literal["given", "uniform"] | Float[Tensor, batch * event] = "given",
+    *,
+    seed: int | None = None,
+    generator: torch.Generator | None = None,
+    on_step: Callable[[Iterate], None] | None = None,
+) -> Restoration:
+    """Fill in what is missing by constrained maximum likelihood.
+
+    `min_X -log p(X)` subject to `X_i = image_i` where measured and `low <= X_i <= high` elsewhere. At
+    every iterate, and in the result, the measured entries are bitwise those of `image` and all others
+    are within the bounds. The result is a stationary point as far as `stationarity` says, one of
+    possibly many: the likelihood of a flow is not concave.
+
+    Args:
+        density: anything with `log_prob(x)`, or a function `x -> log p(x)`; see `likely.density`.
+        image: `(B, *event)`, images `(B, C, H, W)` in [0, 1]; values at missing entries only matter as
+            a start.
+        observed: boolean, broadcastable to `image`; True where the value was measured.
+        bounds: `(low, high)`, numbers or tensors that broadcast to `image`.
+        method: how to search; None for `solvers.ProjectedAdam()`, the best of those measured.
+        start: "given" starts from `image`, "uniform" draws the missing entries between the bounds, a
+            tensor of the shape of `image` starts there.
+        seed: of a uniform start and of methods that draw.
+        generator: to draw from, instead of a seed.
+        on_step: shown every iterate, the start included.
+
+    Raises:
+        InvalidType: the image is not floating point, or the mask is not boolean.
+        InvalidInput: shapes do not agree, a value is NaN or infinite, or nothing was measured.
+        Infeasible: a measured value lies outside the bounds, or low lies above high.
+
+    Reference: Dinh, Krueger, Bengio 2015, section 5.2.
+
+    Example:
+        >>> law = torch.distributions.Normal(torch.full((1, 1, 2), 0.25), 1.0)
+        >>> image = torch.tensor([[[[0.5, 0.0]]]])
+        >>> result = inpaint(law, image, torch.tensor([True, False]))
+        >>> result.image.numpy().round(2).tolist()
+        [[[[0.5, 0.25]]]]
+    """
+    mask, allowed = _check(image, observed, bounds)
+    log_prob = log_prob_of(density, image.shape[1:])
+    draws = generator_for(seed, generator, image.device)
+    given = allowed.project(image.detach())
+    with torch.no_grad():
+        before = log_prob(given)
+    if mask.all():
+        gap = torch.zeros_like(before)
+        none = torch.zeros(len(image), dtype=torch.long, device=image.device)
+        unchanged = (Status.UNCHANGED,) * len(image)
+        return Restoration(given, before, before, gap, none, unchanged)
+    solution = minimize(
+        lambda x: -log_prob(x),
+        _start(start, given, bounds, draws),
+        allowed,
+        method,
+        generator=draws,
+        on_step=on_step,
+    )
+    return Restoration(
+        solution.x, -solution.value, before, solution.stationarity, solution.steps, solution.status
+    )
+
+
+def _check(
+    image: Tensor, observed: Tensor, bounds: tuple[float | Tensor, float | Tensor]
+) -> tuple[Tensor, ConvexSet]:
+    """Return the mask in the shape of the image and the set of allowed images, or raise."""
+    if not isinstance(image, Tensor) or not image.is_floating_point():
+        given = image.dtype if isinstance(image, Tensor) else type(image).__name__
+        raise InvalidType(f"image is {given}; expected floating point in [0, 1]: divide bytes by 255.")
+    if image.ndim < 2 or image.numel() == 0:
+        raise InvalidInput(
+            f"image has shape {tuple(image.shape)}; expected (B, *event) with at least one entry: "
+            "use image[None] for a single one."
+        )
+    if not image.isfinite().all():
+        where = tuple(int(i) for i in (~image.isfinite()).nonzero()[0])
+        raise InvalidInput(
+            f"image holds {int((~image.isfinite()).sum())} NaN or infinite value(s), the first at "
+            f"index {where}; mark such entries as missing and put any finite value there, "
+            "as torch.nan_to_num(image) does."
+        )
+    if not isinstance(observed, Tensor) or observed.dtype != torch.bool:
+        given = observed.dtype if isinstance(observed, Tensor) else type(observed).__name__
+        raise InvalidType(
+            f"observed is {given}; expected torch.bool, True where the value was measured."
+        )
+    try:
+        mask = observed.to(image.device).expand(image.shape)
+    except RuntimeError:
+        raise InvalidInput(
+            f"observed has shape {tuple(observed.shape)}; expected one that broadcasts to the image's, "
+            f"{tuple(image.shape)}."
+        ) from None
+    empty = (~mask.flatten(1).any(1)).nonzero().flatten().tolist()
+    if empty:
+        raise InvalidInput(
+            f"nothing was measured in row {empty[0]}{' and others' if empty[1:] else ''}: observed is "
+            "False everywhere. Mark what was measured, or draw from the density with sample()."
+        )
+    return mask, Box(*bounds) & Observed(mask, image.detach())
+
+
+def _start(
+    start: str | Tensor,
+    given: Tensor,
+    bounds: tuple[float | Tensor, float | Tensor],
+    generator: torch.Generator,
+) -> Tensor:
+    if isinstance(start, Tensor):
+        if start.shape != given.shape:
+            raise InvalidInput(
+                f"start has shape {tuple(start.shape)}; expected the image's, {tuple(given.shape)}."
+            )
+        return start.to(given)
+    if start == "given":
+        return given
+    if start == "uniform":
+        low, high = (torch.as_tensor(b).to(given) for b in bounds)
+        u = torch.rand(given.shape, generator=generator, dtype=given.dtype, device=given.device)
+        return low + (high - low) * u
+    raise InvalidInput(f"start is {start!r}; expected 'given', 'uniform' or a tensor.")

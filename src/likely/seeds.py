@@ -1,0 +1,57 @@
+"""Randomness that never touches the global state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from likely.errors import InvalidInput
+
+
+def generator_for(
+    seed: int | None = None,
+    generator: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
+) -> torch.Generator:
+    """Return the generator to draw from: the caller's, or a new one from `seed`, or one from entropy.
+
+    Raises:
+        InvalidInput: both are given, or the generator lives on another device.
+
+    Example:
+        >>> a, b = (torch.rand(3, generator=generator_for(0)) for _ in range(2))
+        >>> torch.equal(a, b)
+        True
+    """
+    if generator is not None:
+        if seed is not None:
+            raise InvalidInput("both seed and generator were given; give one of them.")
+        if generator.device.type != torch.device(device).type:
+            raise InvalidInput(f"generator is on {generator.device}; expected one on {device}.")
+        return generator
+    new = torch.Generator(device=device)
+    if seed is None:
+        new.seed()
+    else:
+        new.manual_seed(seed)
+    return new
+
+
+@contextmanager
+def borrowed_global_state(device: torch.device | str = "cpu") -> Iterator[None]:
+    """Let torch's own layers draw from the global generators, which are put back as found afterwards.
+
+    Inside, seed them with `seed_borrowed`.
+    """
+    cuda = torch.device(device).type == "cuda"
+    with torch.random.fork_rng(devices=[torch.device(device)] if cuda else []):
+        yield
+
+
+def seed_borrowed(seed: int, device: torch.device | str = "cpu") -> None:
+    """Seed the global generators of the CPU and of `device`; only within `borrowed_global_state`."""
+    torch.default_generator.manual_seed(seed)
+    if torch.device(device).type == "cuda":
+        torch.cuda.manual_seed(seed)

@@ -1,0 +1,56 @@
+"""Bounds on every entry."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from likely.errors import Infeasible, InvalidInput
+from likely.sets.convex import ConvexSet, closed_form, largest
+
+
+@final
+class Box(ConvexSet):
+    """The box `{x : low <= x <= high}`, entry by entry.
+
+    Projection: `argmin_{low <= x <= high} ||x - y||_2 = min(max(y, low), high)`. The problem separates
+    over the entries, and on one entry the nearest point of an interval is the clipped value.
+
+    Args:
+        low: lower bound, a number or a tensor that broadcasts to `(B, *event)`; `-inf` for none.
+        high: upper bound, likewise.
+
+    Raises:
+        InvalidInput: a bound is NaN.
+        Infeasible: a lower bound lies above its upper bound.
+
+    Example:
+        >>> Box(0.0, 1.0).project(torch.tensor([[-0.5, 0.25, 2.0]]))
+        tensor([[0.0000, 0.2500, 1.0000]])
+    """
+
+    def __init__(self, low: float | Tensor, high: float | Tensor) -> None:
+        self.low, self.high = torch.as_tensor(low), torch.as_tensor(high)
+        if self.low.isnan().any() or self.high.isnan().any():
+            raise InvalidInput("a bound of the box is NaN; use -inf or inf where there is no bound.")
+        if (self.low > self.high).any():
+            raise Infeasible(
+                f"the box is empty: low {self.low.max().item():g} lies above "
+                f"high {self.high.min().item():g}; swap or widen the bounds."
+            )
+
+    def project(self, y: Float[Tensor, batch * event]) -> Float[Tensor, batch * event]:
+        """Return `min(max(y, low), high)`."""
+        return y.clamp(self.low.to(y), self.high.to(y))
+
+    def violation(self, x: Float[Tensor, batch * event]) -> Float[Tensor, " batch"]:
+        """Return `max_i max(low_i - x_i, x_i - high_i, 0)`."""
+        return largest(torch.maximum(self.low.to(x) - x, x - self.high.to(x)).clamp(min=0.0))
+
+
+@closed_form(Box, Box)
+def _(first: Box, second: Box) -> Box:
+    return Box(torch.maximum(first.low, second.low), torch.minimum(first.high, second.high))

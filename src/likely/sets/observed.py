@@ -1,0 +1,106 @@
+"""Entries whose values are known, alone and together with bounds on the others."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from likely.errors import Infeasible, InvalidInput, InvalidType
+from likely.sets.box import Box
+from likely.sets.convex import ConvexSet, closed_form, largest
+
+
+@final
+class Observed(ConvexSet):
+    """The affine set `{x : x_i = values_i wherever mask_i}`: measured entries keep their value.
+
+    Projection: `values` where `mask` is True, `y` elsewhere. It copies, so measured entries are kept
+    bit by bit.
+
+    Args:
+        mask: boolean, broadcastable to `(B, *event)`; True where the value was measured.
+        values: the measured values, such as a whole image; ignored where `mask` is False.
+
+    Raises:
+        InvalidType: the mask is not boolean.
+        InvalidInput: mask and values do not broadcast, or a measured value is not finite.
+
+    Example:
+        >>> keep = Observed(torch.tensor([[True, False]]), torch.tensor([[0.5, 0.0]]))
+        >>> keep.project(torch.tensor([[9.0, 9.0]]))
+        tensor([[0.5000, 9.0000]])
+    """
+
+    def __init__(self, mask: Bool[Tensor, "*shape"], values: Float[Tensor, "*shape"]) -> None:
+        if mask.dtype != torch.bool:
+            raise InvalidType(
+                f"mask has dtype {mask.dtype}; expected torch.bool, True where the value was measured."
+            )
+        try:
+            self.mask, self.values = torch.broadcast_tensors(mask, values)  # type: ignore[no-untyped-call]
+        except RuntimeError:
+            raise InvalidInput(
+                f"mask has shape {tuple(mask.shape)} and values {tuple(values.shape)}; "
+                "expected shapes that broadcast together."
+            ) from None
+        if not self.values[self.mask].isfinite().all():
+            raise InvalidInput(
+                "a measured value is NaN or infinite; mark it as missing (mask False) instead."
+            )
+
+    def project(self, y: Float[Tensor, batch * event]) -> Float[Tensor, batch * event]:
+        """Return `values` where measured, `y` elsewhere."""
+        return torch.where(self.mask.to(y.device), self.values.to(y), y)
+
+    def violation(self, x: Float[Tensor, batch * event]) -> Float[Tensor, " batch"]:
+        """Return `max_{i measured} |x_i - values_i|`."""
+        gap = (x - self.values.to(x)).abs()
+        return largest(torch.where(self.mask.to(x.device), gap, torch.zeros_like(gap)))
+
+
+@final
+class BoundedObserved(ConvexSet):
+    """The set `Box & Observed`: measured entries keep their value, all others stay within bounds.
+
+    Projection: first the box, then the measured values. Both sets constrain entries one by one, and a
+    measured value lies within its bounds, so the composition is the exact projection.
+
+    Args:
+        box: the bounds.
+        observed: the measured entries.
+
+    Raises:
+        Infeasible: a measured value lies outside the bounds.
+    """
+
+    def __init__(self, box: Box, observed: Observed) -> None:
+        values, mask = observed.values, observed.mask
+        outside = mask & ((values < box.low.to(values)) | (values > box.high.to(values)))
+        if outside.any():
+            where = tuple(int(i) for i in outside.nonzero()[0])
+            raise Infeasible(
+                f"{int(outside.sum())} measured value(s) lie outside the bounds, the first is "
+                f"{values[where].item():g} at index {where}; expected values from "
+                f"{box.low.min().item():g} to {box.high.max().item():g}. "
+                "Rescale the data, widen the bounds, or mark these entries as missing."
+            )
+        self.box, self.observed = box, observed
+
+    def project(self, y: Float[Tensor, batch * event]) -> Float[Tensor, batch * event]:
+        """Return `values` where measured, `min(max(y, low), high)` elsewhere."""
+        return self.observed.project(self.box.project(y))
+
+    def violation(self, x: Float[Tensor, batch * event]) -> Float[Tensor, " batch"]:
+        """Return the larger of the two violations."""
+        return torch.maximum(self.box.violation(x), self.observed.violation(x))
+
+
+closed_form(Box, Observed)(BoundedObserved)
+
+
+@closed_form(Box, BoundedObserved)
+def _(box: Box, both: BoundedObserved) -> ConvexSet:
+    return BoundedObserved(box & both.box, both.observed)  # type: ignore[arg-type]

@@ -1,0 +1,57 @@
+"""What a solver returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import final
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@final
+class Status(Enum):
+    """Why a row stopped; the value says what it means and what to try."""
+
+    CONVERGED = "the stationarity reached the tolerance"
+    COMPLETED = "the whole schedule was run; no tolerance was asked for"
+    LIMIT = "the steps ran out before the tolerance was reached; allow more steps or a larger tol"
+    NONFINITE = (
+        "the function or its gradient was not finite; the last finite point is returned: "
+        "lower the step size, or check the density there"
+    )
+    UNCHANGED = "nothing was missing; the data are returned as given"
+
+    @property
+    def ok(self) -> bool:
+        """Whether the row ended as it was asked to."""
+        return self not in (Status.LIMIT, Status.NONFINITE)
+
+
+@final
+@dataclass(frozen=True)
+class Solution:
+    """The outcome of `minimize`, row by row."""
+
+    #: the point that was kept, in the set
+    x: Float[Tensor, batch * event]
+    #: f(x)
+    value: Float[Tensor, " batch"]
+    #: `||P(x - grad f(x)) - x||_inf`, zero exactly at a constrained stationary point
+    stationarity: Float[Tensor, " batch"]
+    #: updates made
+    steps: Int[Tensor, " batch"]
+    #: why each row stopped
+    status: tuple[Status, ...]
+
+
+@final
+@dataclass(frozen=True)
+class Iterate:
+    """One iterate of all rows, as shown to `on_step`; k = 0 is the projected start."""
+
+    k: int
+    x: Float[Tensor, batch * event]
+    value: Float[Tensor, " batch"]
+    stationarity: Float[Tensor, " batch"]

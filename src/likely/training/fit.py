@@ -1,0 +1,255 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, final
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from likely.data import dequantize
+from likely.errors import Diverged, InvalidInput
+from likely.flows import DiagonalScaling, Flow
+from likely.seeds import borrowed_global_state, seed_borrowed
+from likely.training.interrupt import deferred_interrupt
+from likely.training.recipe import Recipe
+from likely.training.state import State, load_state, save_state, settings
+
+CHECKPOINT_SECONDS = 60.0
+AVERAGE_EVERY = 4
+
+
+@final
+@dataclass(frozen=True)
+class Progress:
+    """What `fit` reports after each step; log-likelihoods in nats."""
+
+    step: int
+    steps: int
+    #: log-likelihood of the step's batch, with dropout
+    train: float
+    #: the latest and the best held-out log-likelihood, None before the first evaluation
+    valid: float | None
+    best: float | None
+
+
+@final
+@dataclass(frozen=True)
+class Fit:
+    """How a run ended. The flow holds the best averaged weights, in evaluation mode."""
+
+    history: list[dict[str, float]]
+    step: int
+    best: float
+    stopped: Literal["finished", "early", "interrupted"]
+
+
+def fit(
+    flow: Flow,
+    train: Shaped[Tensor, n * event],
+    valid: Shaped[Tensor, m * event],
+    recipe: Recipe | None = None,
+    *,
+    levels: int = 256,
+    state_file: Path | str | None = None,
+    resume: bool = False,
+    report: Callable[[Progress], None] | None = None,
+) -> Fit:
+    """Fit a flow by maximum likelihood, `max_theta mean_i log p_theta(x_i)`, with AdamW.
+
+    Rows of bytes are levels and are dequantised afresh at every step; rows of floats are used as they
+    are. Every random draw depends on the seed and the step alone, so that a resumed run gives the same
+    weights as one that was never interrupted, and the global random state is left as it was found.
+
+    Args:
+        flow: what to train, in place.
+        train: the training rows, uint8 levels or floats.
+        valid: held-out rows that decide which weights are kept and when to stop.
+        recipe: the settings; None for the defaults.
+        levels: the number of levels of uint8 rows.
+        state_file: where to keep the state of the run, every minute and when interrupted; None for
+            nowhere. It is removed when the run ends.
+        resume: go on from `state_file`.
+        report: called after each step.
+
+    Returns:
+        The learning curve and how the run ended; `flow` holds the best weights on `valid`.
+
+    Raises:
+        InvalidInput: the rows do not fit the flow, or are not finite.
+        CheckpointError: `state_file` cannot be resumed.
+        Diverged: the loss was not finite; `flow` holds the last good weights.
+
+    Example:
+        >>> from likely import data, flows
+        >>> digits = data.digits()
+        >>> flow = flows.nice((1, 8, 8), width=16, depth=1)
+        >>> fit(flow, digits.train, digits.valid, Recipe(steps=4), levels=17).stopped
+        'finished'
+    """
+    recipe = recipe or Recipe()
+    for name, rows in (("train", train), ("valid", valid)):
+        if rows.shape[1:] != flow.event_shape or len(rows) == 0:
+            raise InvalidInput(
+                f"{name} has shape {tuple(rows.shape)}; expected (N, "
+                f"{', '.join(map(str, flow.event_shape))}) with N at least 1."
+            )
+        if rows.is_floating_point() and not rows.isfinite().all():
+            raise InvalidInput(f"{name} holds NaN or infinite values; remove those rows.")
+    if resume and state_file is None:
+        raise InvalidInput("resume needs the state_file to go on from.")
+    device = next(flow.parameters()).device
+    dtype = recipe.dtype(device)
+    optimizer = _optimizer(flow, recipe)
+    run = settings(recipe, dtype, flow.config, len(train))
+    path = None if state_file is None else Path(state_file)
+    parameters = [p.detach() for p in flow.parameters()]
+    if resume and path is not None:
+        state = load_state(path, flow, optimizer, run)
+    else:
+        state = State(average=[p.clone() for p in parameters])
+    state.average = [a.to(device) for a in state.average]
+    every = max(recipe.steps // recipe.evaluations, 1)
+    stopped: Literal["finished", "early", "interrupted"] = "finished"
+    saved = time.monotonic()
+
+    def put(weights: list[Tensor]) -> None:
+        torch._foreach_copy_(parameters, [w.to(device) for w in weights])
+
+    with borrowed_global_state(device), deferred_interrupt() as interrupt:
+        while state.step < recipe.steps:
+            if interrupt.is_set():
+                stopped = "interrupted"
+                break
+            flow.train()
+            seed_borrowed(_mix(recipe.seed, state.step), device)
+            batch = _batch(train, recipe, state.step).to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+                value = flow(_continuous(batch, levels)).mean()
+            loss = -value / batch[0].numel()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(flow.parameters(), recipe.clip)
+            if not (torch.isfinite(value) and torch.isfinite(norm)):
+                put(state.best or state.average)
+                flow.eval()
+                raise Diverged(
+                    f"the loss or its gradient is not finite at step {state.step + 1}; the last good "
+                    f"weights are kept (held-out log-likelihood {state.best_valid:.1f} nats). "
+                    f"Try a lower learning rate than {recipe.lr:g}."
+                )
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate(state.step) * group["factor"]
+            optimizer.step()
+            state.step += 1
+            state.running = (state.running[0] + value.item(), state.running[1] + 1)
+            if state.step % AVERAGE_EVERY == 0:
+                # Early on, the average reaches back no further than the steps there are.
+                decay = min(recipe.average, state.step / (state.step + 10.0)) ** AVERAGE_EVERY
+                torch._foreach_lerp_(state.average, parameters, 1 - decay)
+
+            if state.step % every == 0 or state.step == recipe.steps:
+                current = [p.clone() for p in parameters]
+                put(state.average)
+                held_out = _evaluate(flow, valid, levels, dtype, recipe)
+                improved = held_out > state.best_valid
+                total, count = state.running
+                state.history.append({"step": state.step, "train": total / count, "valid": held_out})
+                state.running = (0.0, 0)
+                if improved:
+                    state.best = [a.clone() for a in state.average]
+                put(current)
+            if report is not None:
+                latest = state.history[-1]["valid"] if state.history else None
+                best = state.best_valid if state.history else None
+                report(Progress(state.step, recipe.steps, value.item(), latest, best))
+            if state.since_best >= recipe.patience:
+                stopped = "early"
+                break
+            if path is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                save_state(path, state, flow, optimizer, run)
+                saved = time.monotonic()
+
+    if path is not None and stopped == "interrupted":
+        save_state(path, state, flow, optimizer, run)
+    elif path is not None:
+        path.unlink(missing_ok=True)
+    put(state.best or state.average)
+    flow.eval()
+    return Fit(state.history, state.step, state.best_valid, stopped)
+
+
+@torch.no_grad()
+def evaluate(
+    flow: Flow, rows: Shaped[Tensor, n * event], *, levels: int = 256, seed: int = 0, batch: int = 500
+) -> tuple[float, float]:
+    """Return the mean log-likelihood in nats and its standard error, of rows dequantised once.
+
+    Example:
+        >>> from likely import data, flows
+        >>> mean, stderr = evaluate(flows.nice((1, 8, 8), width=8), data.digits().test, levels=17)
+    """
+    like = next(flow.parameters())
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.cat(
+        [
+            flow.log_prob(_continuous(part, levels, generator).to(like)).double().cpu()
+            for part in torch.split(rows, batch)
+        ]
+    )
+    return values.mean().item(), (values.std() / len(values) ** 0.5).item()
+
+
+def _evaluate(flow: Flow, rows: Tensor, levels: int, dtype: torch.dtype, recipe: Recipe) -> float:
+    flow.eval()
+    device = next(flow.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        return evaluate(flow, rows, levels=levels, seed=recipe.seed)[0]
+
+
+def _continuous(rows: Tensor, levels: int, generator: torch.Generator | None = None) -> Tensor:
+    return rows if rows.is_floating_point() else dequantize(rows, levels, generator)
+
+
+def _batch(rows: Tensor, recipe: Recipe, step: int) -> Tensor:
+    """The rows of a step: each epoch goes through a fresh permutation, its incomplete rest dropped."""
+    size = min(recipe.batch, len(rows))
+    epoch, position = divmod(step, len(rows) // size)
+    order = torch.randperm(
+        len(rows), generator=torch.Generator().manual_seed(_mix(recipe.seed, -1 - epoch))
+    )
+    return rows[order[position * size : (position + 1) * size].to(rows.device)]
+
+
+def _optimizer(flow: Flow, recipe: Recipe) -> torch.optim.AdamW:
+    scalings = {id(p) for m in flow.modules() if isinstance(m, DiagonalScaling) for p in m.parameters()}
+    parameters = list(flow.parameters())
+    groups = [
+        {
+            "params": [p for p in parameters if id(p) in scalings],
+            "weight_decay": 0.0,
+            "factor": recipe.scaling_lr,
+        },
+        {
+            "params": [p for p in parameters if id(p) not in scalings and p.ndim < 2],
+            "weight_decay": 0.0,
+            "factor": 1.0,
+        },
+        {
+            "params": [p for p in parameters if id(p) not in scalings and p.ndim >= 2],
+            "weight_decay": recipe.weight_decay,
+            "factor": 1.0,
+        },
+    ]
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=recipe.lr, betas=recipe.betas, fused=True
+    )
+
+
+def _mix(seed: int, step: int) -> int:
+    return (seed * 1_000_003 + step) % 2**63
