@@ -69,7 +69,7 @@ def log_prob_of(density: Density | LogProb, event_shape: torch.Size) -> LogProb:
             f"density is a {name}; expected an object with log_prob(x) or a function x -> log p(x)."
         )
 
-    def log_prob(x: Float[Tensor, batch * event]) -> Float[Tensor, " batch"]:
+    def log_prob(x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         result = raw(x.reshape(x.shape[0], *shape))
         if not isinstance(result, Tensor):
             raise InvalidType(

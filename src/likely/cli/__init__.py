@@ -10,6 +10,11 @@ import sys
 
 import typer
 
+from likely.cli.demo import demo
+from likely.cli.info import info
+from likely.cli.inpaint import inpaint
+from likely.cli.sample import sample
+from likely.cli.score import score
 from likely.cli.train import train
 from likely.errors import LikelyError
 
@@ -20,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train,):
+for command in (demo, inpaint, score, sample, train, info):
     app.command()(command)
 
 

@@ -27,13 +27,13 @@ class Base(ABC):
         self.shape = torch.Size(shape)
 
     @abstractmethod
-    def log_prob(self, z: Float[Tensor, batch * latent]) -> Float[Tensor, " batch"]:
+    def log_prob(self, z: Float[Tensor, "batch *latent"]) -> Float[Tensor, " batch"]:
         """Return `log p(z)` in nats, summed over the entries of each row."""
 
     @abstractmethod
     def sample(
         self, n: int, generator: torch.Generator, dtype: torch.dtype
-    ) -> Float[Tensor, n * latent]:
+    ) -> Float[Tensor, "n *latent"]:
         """Return n independent draws, made on the generator's device."""
 
 

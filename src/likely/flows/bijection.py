@@ -18,21 +18,21 @@ class Bijection(nn.Module, ABC):
 
     @abstractmethod
     def forward_and_log_det(
-        self, x: Float[Tensor, batch * event]
-    ) -> tuple[Float[Tensor, batch * latent], Float[Tensor, " batch"]]:
+        self, x: Float[Tensor, "batch *event"]
+    ) -> tuple[Float[Tensor, "batch *latent"], Float[Tensor, " batch"]]:
         """Return `z = f(x)` and `log|det df/dx|` in nats, one value a row."""
 
     @abstractmethod
     def inverse_and_log_det(
-        self, z: Float[Tensor, batch * latent]
-    ) -> tuple[Float[Tensor, batch * event], Float[Tensor, " batch"]]:
+        self, z: Float[Tensor, "batch *latent"]
+    ) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, " batch"]]:
         """Return `x = f^-1(z)` and `log|det df^-1/dz|`, the negative of the forward one at that x."""
 
-    def forward(self, x: Float[Tensor, batch * event]) -> Float[Tensor, batch * latent]:
+    def forward(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *latent"]:
         """Return `z = f(x)`."""
         return self.forward_and_log_det(x)[0]
 
-    def inverse(self, z: Float[Tensor, batch * latent]) -> Float[Tensor, batch * event]:
+    def inverse(self, z: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch *event"]:
         """Return `x = f^-1(z)`."""
         return self.inverse_and_log_det(z)[0]
 

@@ -27,7 +27,7 @@ class Check:
     inverse_log_det: float
 
 
-def check(flow_or_bijection: Flow | Bijection, x: Float[Tensor, batch * event]) -> Check:
+def check(flow_or_bijection: Flow | Bijection, x: Float[Tensor, "batch *event"]) -> Check:
     """Measure round-trip and log-determinant errors at x.
 
     The Jacobian of each row is formed by autograd on a float64 copy and its log-determinant taken by

@@ -50,7 +50,7 @@ class Flow(nn.Module):
         self.event_shape = torch.Size(event_shape)
         self.config = None if config is None else dict(config)
 
-    def log_prob(self, x: Float[Tensor, batch * event]) -> Float[Tensor, " batch"]:
+    def log_prob(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return `log p(x)` in nats, one value a row, in the dtype of x.
 
         Raises:
@@ -61,18 +61,18 @@ class Flow(nn.Module):
             raise InvalidType(f"x has dtype {x.dtype}; expected floating point, images in [0, 1].")
         if x.shape[1:] != self.event_shape or x.ndim == 0:
             raise InvalidInput(
-                f"x has shape {tuple(x.shape)}; expected (B, "
-                f"{', '.join(map(str, self.event_shape))}), a batch of rows: use x[None] for a single one."
+                f"x has shape {tuple(x.shape)}; expected a batch of rows of shape "
+                f"{tuple(self.event_shape)}: use x[None] for a single one."
             )
         z, log_det = self.bijection.forward_and_log_det(x.to(self._dtype))
         return (self.base.log_prob(z) + log_det).to(x.dtype)
 
-    def forward(self, x: Float[Tensor, batch * event]) -> Float[Tensor, " batch"]:
+    def forward(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return `log_prob(x)`, so that wrappers that call modules train the likelihood."""
         return self.log_prob(x)
 
     def bits_per_dim(
-        self, x: Float[Tensor, batch * event], levels: int = 256
+        self, x: Float[Tensor, "batch *event"], levels: int = 256
     ) -> Float[Tensor, " batch"]:
         """Return `(log2(levels) - log2 p(x) / D)` for D entries a row: bits for each entry.
 
@@ -84,8 +84,8 @@ class Flow(nn.Module):
 
     def rsample_and_log_prob(
         self, n: int, seed: int | None = None, generator: torch.Generator | None = None
-    ) -> tuple[Float[Tensor, n * event], Float[Tensor, " n"]]:
-        """Return n draws `x = f^-1(z)` and `log p(x)`, differentiable in the parameters, in one pass."""
+    ) -> tuple[Float[Tensor, "n *event"], Float[Tensor, " n"]]:
+        """Return n draws `x = f^-1(z)` and `log p(x)`, differentiable in the parameters."""
         if n < 0:
             raise InvalidInput(f"n is {n}; expected a number of draws of 0 or more.")
         like = self._like
@@ -96,7 +96,7 @@ class Flow(nn.Module):
     @torch.no_grad()
     def sample(
         self, n: int, seed: int | None = None, generator: torch.Generator | None = None
-    ) -> Float[Tensor, n * event]:
+    ) -> Float[Tensor, "n *event"]:
         """Return n independent draws, `(n, *event_shape)`, without a graph."""
         return self.rsample_and_log_prob(n, seed, generator)[0]
 

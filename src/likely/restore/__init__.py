@@ -1,5 +1,6 @@
 """Fill in what is missing, given a density: measured entries are never altered."""
 
 from likely.restore.inpaint import Restoration, inpaint
+from likely.restore.quality import psnr
 
-__all__ = ["Restoration", "inpaint"]
+__all__ = ["Restoration", "inpaint", "psnr"]

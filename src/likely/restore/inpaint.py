@@ -23,7 +23,7 @@ class Restoration:
     """The outcome of `inpaint`, row by row; log-probabilities in nats."""
 
     #: measured entries bitwise as given, all others within the bounds
-    image: Float[Tensor, batch * event]
+    image: Float[Tensor, "batch *event"]
     #: log p of `image`, and of what was given (missing entries brought within the bounds)
     log_prob: Float[Tensor, " batch"]
     log_prob_before: Float[Tensor, " batch"]
@@ -37,11 +37,11 @@ class Restoration:
 
 def inpaint(
     density: Density | LogProb,
-    image: Float[Tensor, batch * event],
+    image: Float[Tensor, "batch *event"],
     observed: Bool[Tensor, "*shape"],
     bounds: tuple[float | Tensor, float | Tensor] = (0.0, 1.0),
     method: Method | None = None,
-    start: Literal["given", "uniform"] | Float[Tensor, batch * event] = "given",
+    start: Literal["given", "uniform"] | Float[Tensor, "batch *event"] = "given",
     *,
     seed: int | None = None,
     generator: torch.Generator | None = None,

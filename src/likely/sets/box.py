@@ -42,11 +42,11 @@ class Box(ConvexSet):
                 f"high {self.high.min().item():g}; swap or widen the bounds."
             )
 
-    def project(self, y: Float[Tensor, batch * event]) -> Float[Tensor, batch * event]:
+    def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
         """Return `min(max(y, low), high)`."""
         return y.clamp(self.low.to(y), self.high.to(y))
 
-    def violation(self, x: Float[Tensor, batch * event]) -> Float[Tensor, " batch"]:
+    def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return `max_i max(low_i - x_i, x_i - high_i, 0)`."""
         return largest(torch.maximum(self.low.to(x) - x, x - self.high.to(x)).clamp(min=0.0))
 

@@ -16,14 +16,14 @@ class ConvexSet(ABC):
     """A closed convex set C for each row of a batch `(B, *event)`; rows are independent problems."""
 
     @abstractmethod
-    def project(self, y: Float[Tensor, batch * event]) -> Float[Tensor, batch * event]:
+    def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
         """Return the nearest point, `argmin_{x in C} ||x - y||_2`, row by row, in the dtype of `y`."""
 
     @abstractmethod
-    def violation(self, x: Float[Tensor, batch * event]) -> Float[Tensor, " batch"]:
+    def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return how far each row is outside, in the units of `x`: 0.0 exactly when inside."""
 
-    def contains(self, x: Float[Tensor, batch * event], atol: float = 0.0) -> Bool[Tensor, " batch"]:
+    def contains(self, x: Float[Tensor, "batch *event"], atol: float = 0.0) -> Bool[Tensor, " batch"]:
         """Return for each row whether its violation is at most `atol`."""
         return self.violation(x) <= atol
 
@@ -61,7 +61,7 @@ def closed_form(
     return register
 
 
-def largest(gap: Float[Tensor, batch * event]) -> Float[Tensor, " batch"]:
+def largest(gap: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
     """Return the largest entry of each row, 0.0 for rows without entries; NaN stays NaN."""
     flat = gap.flatten(1)
     return flat.amax(1) if flat.shape[1] else flat.sum(1)

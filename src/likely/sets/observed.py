@@ -51,11 +51,11 @@ class Observed(ConvexSet):
                 "a measured value is NaN or infinite; mark it as missing (mask False) instead."
             )
 
-    def project(self, y: Float[Tensor, batch * event]) -> Float[Tensor, batch * event]:
+    def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
         """Return `values` where measured, `y` elsewhere."""
         return torch.where(self.mask.to(y.device), self.values.to(y), y)
 
-    def violation(self, x: Float[Tensor, batch * event]) -> Float[Tensor, " batch"]:
+    def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return `max_{i measured} |x_i - values_i|`."""
         gap = (x - self.values.to(x)).abs()
         return largest(torch.where(self.mask.to(x.device), gap, torch.zeros_like(gap)))
@@ -89,11 +89,11 @@ class BoundedObserved(ConvexSet):
             )
         self.box, self.observed = box, observed
 
-    def project(self, y: Float[Tensor, batch * event]) -> Float[Tensor, batch * event]:
+    def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
         """Return `values` where measured, `min(max(y, low), high)` elsewhere."""
         return self.observed.project(self.box.project(y))
 
-    def violation(self, x: Float[Tensor, batch * event]) -> Float[Tensor, " batch"]:
+    def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return the larger of the two violations."""
         return torch.maximum(self.box.violation(x), self.observed.violation(x))
 

@@ -43,18 +43,18 @@ class Method(ABC):
             )
 
     @abstractmethod
-    def init(self, x: Float[Tensor, batch * event]) -> State:
+    def init(self, x: Float[Tensor, "batch *event"]) -> State:
         """Return the state before the first step: tensors with one row for each row of x."""
 
     @abstractmethod
     def step(
         self,
         k: int,
-        x: Float[Tensor, batch * event],
-        grad: Float[Tensor, batch * event],
+        x: Float[Tensor, "batch *event"],
+        grad: Float[Tensor, "batch *event"],
         state: State,
         generator: torch.Generator,
-    ) -> Float[Tensor, batch * event]:
+    ) -> Float[Tensor, "batch *event"]:
         """Return the next point, before projection; `k` counts from 0, `state` is updated in place."""
 
 

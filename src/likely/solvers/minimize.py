@@ -21,7 +21,7 @@ Function: TypeAlias = Callable[[Tensor], Tensor]
 
 def minimize(
     fun: Function,
-    start: Float[Tensor, batch * event],
+    start: Float[Tensor, "batch *event"],
     within: ConvexSet | None = None,
     method: Method | None = None,
     *,

@@ -35,7 +35,7 @@ class Solution:
     """The outcome of `minimize`, row by row."""
 
     #: the point that was kept, in the set
-    x: Float[Tensor, batch * event]
+    x: Float[Tensor, "batch *event"]
     #: f(x)
     value: Float[Tensor, " batch"]
     #: `||P(x - grad f(x)) - x||_inf`, zero exactly at a constrained stationary point
@@ -52,6 +52,6 @@ class Iterate:
     """One iterate of all rows, as shown to `on_step`; k = 0 is the projected start."""
 
     k: int
-    x: Float[Tensor, batch * event]
+    x: Float[Tensor, "batch *event"]
     value: Float[Tensor, " batch"]
     stationarity: Float[Tensor, " batch"]

@@ -51,8 +51,8 @@ class Fit:
 
 def fit(
     flow: Flow,
-    train: Shaped[Tensor, n * event],
-    valid: Shaped[Tensor, m * event],
+    train: Shaped[Tensor, "n *event"],
+    valid: Shaped[Tensor, "m *event"],
     recipe: Recipe | None = None,
     *,
     levels: int = 256,
@@ -186,7 +186,7 @@ def fit(
 
 @torch.no_grad()
 def evaluate(
-    flow: Flow, rows: Shaped[Tensor, n * event], *, levels: int = 256, seed: int = 0, batch: int = 500
+    flow: Flow, rows: Shaped[Tensor, "n *event"], *, levels: int = 256, seed: int = 0, batch: int = 500
 ) -> tuple[float, float]:
     """Return the mean log-likelihood in nats and its standard error, of rows dequantised once.
 

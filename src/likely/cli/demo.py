@@ -1,0 +1,121 @@
+"""likely demo: damaged digits restored in three ways, as one picture and one table."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import likely
+from likely.cli.common import Json, Messages, Quiet, Seed, print_json
+from likely.data import digits
+from likely.errors import InvalidInput
+from likely.files import check_writable, write_whole
+from likely.restore import Restoration, psnr
+from likely.sets import Box, Observed
+from likely.solvers import Annealed, Method, ProjectedAdam, ProjectedGradient
+
+WAYS: dict[str, tuple[Method, str]] = {
+    "plain recipe": (ProjectedGradient(), "given"),
+    "paper's recipe": (Annealed(), "uniform"),
+    "default": (ProjectedAdam(), "given"),
+}
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write.")] = Path("demo.png"),
+    number: Annotated[
+        int, typer.Option("--number", "-n", min=1, max=200, help="How many digits.")
+    ] = 64,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Restore digits that the model never saw, in three ways; write a picture, print a table."""
+    messages = Messages(quiet)
+    if out.suffix.lower() not in (".png", ".jpg", ".webp", ".svg", ".pdf"):
+        raise InvalidInput(f"--out is {out}; expected .png, .jpg, .webp, .svg or .pdf.")
+    check_writable(out)
+    flow = likely.load("digits")
+    data = digits()
+    truth = data.test[:number] / (data.levels - 1)
+    observed = torch.ones(8, 8, dtype=torch.bool)
+    observed[2:5, 2:6] = False
+    missing = (~observed).expand(truth.shape)
+    damaged = truth.masked_fill(missing, 1.0)
+    allowed = Box(0.0, 1.0) & Observed(observed, truth)
+
+    results: dict[str, Restoration] = {}
+    rows = []
+    for way, (method, start) in WAYS.items():
+        messages.say(f"{way}: {method.steps:,} steps")
+        begin = time.perf_counter()
+        result = likely.inpaint(flow, damaged, observed, method=method, start=start, seed=seed)  # type: ignore[arg-type]
+        results[way] = result
+        rows.append(
+            {
+                "way": way,
+                "log_prob": result.log_prob.mean().item(),
+                "psnr": psnr(result.image, truth, missing).mean().item(),
+                "violation": allowed.violation(result.image).max().item(),
+                "seconds": time.perf_counter() - begin,
+            }
+        )
+    with torch.no_grad():
+        originals = flow.log_prob(truth).mean().item()
+    pictures = {"original": truth, "damaged": damaged} | {k: r.image for k, r in results.items()}
+    _draw(out, pictures, missing, min(number, 10))
+
+    if as_json:
+        print_json(out=str(out), digits=number, seed=seed, log_prob_originals=originals, ways=rows)
+        return
+    table = Table(
+        title=f"{number} held-out digits, {int(missing[0].sum())} of 64 pixels missing (mean log p of "
+        f"the originals: {originals:.1f} nats)"
+    )
+    for heading in ("", "log p, nats", "hole-only PSNR, dB", "violation", "seconds"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for row in rows:
+        table.add_row(
+            str(row["way"]),
+            f"{row['log_prob']:.1f}",
+            f"{row['psnr']:.2f}",
+            f"{row['violation']:g}",
+            f"{row['seconds']:.1f}",
+        )
+    Console(highlight=False).print(table)
+    messages.say(f"wrote {out}")
+
+
+def _draw(out: Path, pictures: dict[str, Tensor], missing: Tensor, columns: int) -> None:
+    """One row a kind of picture, one column a digit; the hole is outlined in the restorations."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    figure = Figure(figsize=(0.9 * columns + 1.4, 0.92 * len(pictures)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(pictures), columns, squeeze=False)
+    where = missing[0, 0].nonzero()
+    (top, left), (bottom, right) = where.amin(0).tolist(), where.amax(0).tolist()
+    for row, (name, images) in zip(axes, pictures.items(), strict=True):
+        for axis, image in zip(row, images, strict=False):
+            axis.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if name != "original":
+                size = (right - left + 1, bottom - top + 1)
+                axis.add_patch(
+                    Rectangle((left - 0.5, top - 0.5), *size, fill=False, edgecolor="#d95f02", lw=1.2)
+                )
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
+    content = io.BytesIO()
+    figure.savefig(content, format=out.suffix[1:].lower(), dpi=110)
+    write_whole(out, content.getvalue())

@@ -1,0 +1,151 @@
+"""likely inpaint: restore one picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.progress import Progress
+from torch import Tensor
+
+import likely
+from likely.cli.common import (
+    Device,
+    Json,
+    Messages,
+    ModelName,
+    Quiet,
+    Seed,
+    device_of,
+    print_json,
+)
+from likely.cli.pictures import read_for, write_history
+from likely.data import read_image, write_image
+from likely.data.images import check_image_name
+from likely.errors import InvalidInput, NotConverged
+from likely.files import check_writable
+from likely.solvers import Annealed, Iterate, Method, ProjectedAdam, ProjectedGradient, Status
+
+METHODS: dict[str, Method] = {
+    "adam": ProjectedAdam(),
+    "plain": ProjectedGradient(),
+    "paper": Annealed(),
+}
+
+
+def inpaint(
+    image: Annotated[Path, typer.Argument(help="The damaged picture.")],
+    missing: Annotated[
+        Path, typer.Option("--missing", help="A mask of the same size, WHITE where pixels are missing.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The restored picture to write.")],
+    model: ModelName = "mnist",
+    method: Annotated[
+        Literal["adam", "plain", "paper"],
+        typer.Option(
+            help="adam: projected Adam, the default. plain: gradient steps of 1e-3. "
+            "paper: the NICE paper's noisy steps."
+        ),
+    ] = "adam",
+    steps: Annotated[
+        int | None, typer.Option(help="Steps, instead of the method's own number.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Step size of adam and plain.")] = None,
+    tol: Annotated[
+        float | None, typer.Option(help="Stop at this stationarity; exit code 3 if it is not reached.")
+    ] = None,
+    start: Annotated[
+        Literal["given", "uniform"], typer.Option(help="Where missing pixels start.")
+    ] = "given",
+    bounds: Annotated[tuple[float, float], typer.Option(help="Limits of the missing pixels.")] = (
+        0.0,
+        1.0,
+    ),
+    history: Annotated[
+        Path | None, typer.Option(help="Also write the iterates: a .gif, or a strip as .png.")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Fill in missing pixels by maximum likelihood; measured pixels are kept exactly."""
+    messages = Messages(quiet)
+    for target in (out, history):
+        if target is not None:
+            check_image_name(target)
+            check_writable(target)
+    chosen = _method(method, steps, lr, tol)
+    where = device_of(device)
+    flow = likely.load(model).to(where)
+    x = read_for(flow, image, messages).to(where)
+    observed = _observed(missing, x).to(where)
+
+    iterates: list[Tensor] = []
+    begin = time.perf_counter()
+    with Progress(console=messages.console, disable=quiet, transient=True) as progress:
+        task = progress.add_task("restoring", total=chosen.steps)
+
+        def note(now: Iterate) -> None:
+            progress.update(task, completed=now.k)
+            if history is not None:
+                iterates.append(now.x.cpu())
+
+        result = likely.inpaint(flow, x, observed, bounds, chosen, start, seed=seed, on_step=note)
+    seconds = time.perf_counter() - begin
+    status = result.status[0]
+    if status is Status.NONFINITE:
+        raise NotConverged(f"{status.value}. Nothing was written.")
+    write_image(out, result.image)
+    if history is not None:
+        write_history(history, [*iterates, result.image.cpu()])
+
+    count = int((~observed).sum())
+    before, after = result.log_prob_before.item(), result.log_prob.item()
+    if status is Status.UNCHANGED:
+        messages.say(
+            f"nothing is missing (the mask has no white pixel): wrote {image} as it is to {out}"
+        )
+    else:
+        messages.say(
+            f"filled {count} of {observed.numel()} values by {method}, {int(result.steps)} steps, "
+            f"{seconds:.1f} s: log p {before:.1f} -> {after:.1f} nats; wrote {out}"
+        )
+    if as_json:
+        print_json(
+            out=str(out),
+            model=model,
+            method=method,
+            missing=count,
+            log_prob_before=before,
+            log_prob=after,
+            stationarity=result.stationarity.item(),
+            steps=int(result.steps),
+            status=status.name.lower(),
+            seconds=seconds,
+            seed=seed,
+        )
+    if not status.ok:
+        messages.say(f"not converged: {status.value} (stationarity {result.stationarity.item():.3g})")
+        raise typer.Exit(NotConverged.exit_code)
+
+
+def _method(name: str, steps: int | None, lr: float | None, tol: float | None) -> Method:
+    if lr is not None and name == "paper":
+        raise InvalidInput("--lr is for adam and plain; paper has its own steps, 10 / (100 + k).")
+    given = {k: v for k, v in (("steps", steps), ("lr", lr), ("tol", tol)) if v is not None}
+    return dataclasses.replace(METHODS[name], **given)  # type: ignore[arg-type]
+
+
+def _observed(path: Path, x: Tensor) -> Tensor:
+    """Read a mask that is white where pixels are missing, as observed = True where it is not."""
+    mask = read_image(path, 1)
+    if mask.shape[2:] != x.shape[2:]:
+        raise InvalidInput(
+            f"mask {path} is {mask.shape[2]}x{mask.shape[3]} (rows x columns) and the picture "
+            f"{x.shape[2]}x{x.shape[3]}; expected one size."
+        )
+    return (mask < 0.5).expand(x.shape)

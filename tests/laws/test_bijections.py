@@ -1,0 +1,278 @@
+"""One registry of bijections, and the laws that each of them obeys."""
+
+import inspect
+import math
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from likely import flows
+from likely.flows import AdditiveCoupling, Bijection, Chain, DiagonalScaling, Inverse, Reshape
+
+
+def coupling(split: flows.Split, dim: int) -> AdditiveCoupling:
+    moved, kept = split.sizes(dim)
+    return AdditiveCoupling(split, flows.MLP(kept, moved, width=12, depth=2))
+
+
+def chain() -> Chain:
+    return Chain(
+        [
+            Reshape((1, 2, 3), (6,)),
+            coupling(flows.interleaved(1), 6),
+            DiagonalScaling((6,)),
+            Inverse(coupling(flows.halves(6, 0), 6)),
+            Reshape((6,), (3, 2)),
+            DiagonalScaling((3, 2)),
+        ]
+    )
+
+
+# Name -> how to build it, and the shape of one row. Weights are drawn by `build`.
+REGISTRY: dict[str, tuple[Callable[[], Bijection], tuple[int, ...]]] = {
+    "reshape": (lambda: Reshape((1, 2, 3), (3, 2)), (1, 2, 3)),
+    "scaling": (lambda: DiagonalScaling((2, 3)), (2, 3)),
+    **{
+        f"coupling-{name}-{moved}-of-{dim}": (
+            lambda make=make, dim=dim, moved=moved: coupling(make(dim, moved), dim),
+            (dim,),
+        )
+        for name, make in (("even-odd", lambda dim, moved: flows.interleaved(moved)), ("halves", flows.halves))
+        for moved in (0, 1)
+        for dim in (6, 7)
+    },
+    "coupling-of-images": (lambda: coupling(flows.interleaved(0), 5), (2, 3, 5)),
+    "chain": (chain, (1, 2, 3)),
+    "inverse-of-scaling": (lambda: Inverse(DiagonalScaling((5,))), (5,)),
+    "inverse-of-chain": (lambda: Inverse(chain()), (3, 2)),
+    "nice": (lambda: flows.nice((1, 3, 3), width=12, depth=2, couplings=3).bijection, (1, 3, 3)),
+    "nice-halves": (
+        lambda: flows.nice((7,), width=12, depth=1, couplings=4, split="halves", first=1).bijection,
+        (7,),
+    ),
+}
+
+names = pytest.mark.parametrize("name", REGISTRY)
+dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+
+
+@pytest.fixture
+def build(randomize):
+    def make(name: str, dtype: torch.dtype = torch.float64, seed: int = 0) -> Bijection:
+        return randomize(REGISTRY[name][0](), seed).to(dtype).eval()
+
+    return make
+
+
+def rows(name: str, dtype: torch.dtype = torch.float64, batch: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, *REGISTRY[name][1], generator=generator, dtype=torch.float64).to(dtype)
+
+
+def log_det_by_autograd(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The definition: the Jacobian of each row on its own, entry by entry, and its determinant."""
+    result = []
+    for row in x:
+        dims = row.numel()
+        jacobian = torch.autograd.functional.jacobian(lambda r: function(r[None])[0], row)
+        result.append(torch.linalg.slogdet(jacobian.reshape(dims, dims))[1])
+    return torch.stack(result)
+
+
+def test_every_bijection_and_model_is_in_the_registry():
+    classes = {
+        c
+        for c in vars(flows).values()
+        if inspect.isclass(c) and issubclass(c, Bijection) and not inspect.isabstract(c)
+    }
+    registered = {type(make()) for make, _ in REGISTRY.values()}
+    assert classes <= registered, f"add to REGISTRY: {classes - registered}"
+    assert set(flows.MODELS) <= set(REGISTRY), f"add to REGISTRY: {set(flows.MODELS) - set(REGISTRY)}"
+
+
+@names
+def test_weights_are_not_trivial(build, name):
+    # A law that holds for the identity says little; only Reshape may be one.
+    bijection, x = build(name), rows(name)
+    moved = (bijection(x).reshape(x.shape) - x).abs().max()
+    assert moved > 0.05 or not list(bijection.parameters())
+
+
+@names
+@dtypes
+def test_round_trip_both_ways(build, name, dtype):
+    bijection, x = build(name, dtype), rows(name, dtype)
+    tolerance = 100 * torch.finfo(dtype).eps
+    z = bijection(x)
+    torch.testing.assert_close(bijection.inverse(z), x, rtol=tolerance, atol=tolerance)
+    there = rows(name, dtype).reshape(z.shape)
+    torch.testing.assert_close(bijection(bijection.inverse(there)), there, rtol=tolerance, atol=tolerance)
+
+
+@names
+def test_log_det_is_that_of_the_jacobian(build, name):
+    bijection, x = build(name), rows(name)
+    z, log_det = bijection.forward_and_log_det(x)
+    assert log_det.shape == (3,)
+    truth = log_det_by_autograd(bijection, x)
+    torch.testing.assert_close(log_det, truth, rtol=0, atol=1e-10)
+    back, inverse_log_det = bijection.inverse_and_log_det(z)
+    assert inverse_log_det.shape == (3,)
+    truth = log_det_by_autograd(bijection.inverse, z)
+    torch.testing.assert_close(inverse_log_det, truth, rtol=0, atol=1e-10)
+
+
+@names
+@dtypes
+def test_inverse_log_det_is_the_negative(build, name, dtype):
+    bijection, x = build(name, dtype), rows(name, dtype)
+    z, log_det = bijection.forward_and_log_det(x)
+    tolerance = 100 * torch.finfo(dtype).eps
+    torch.testing.assert_close(bijection.inverse_and_log_det(z)[1], -log_det, rtol=0, atol=tolerance)
+
+
+@names
+def test_values_agree_with_the_pair(build, name):
+    bijection, x = build(name), rows(name)
+    assert torch.equal(bijection(x), bijection.forward_and_log_det(x)[0])
+    z = bijection(x)
+    assert torch.equal(bijection.inverse(z), bijection.inverse_and_log_det(z)[0])
+
+
+@names
+def test_batch_is_a_loop_over_rows(build, name):
+    bijection, x = build(name), rows(name, batch=5)
+    for function, given in (
+        (bijection.forward_and_log_det, x),
+        (bijection.inverse_and_log_det, bijection(x).detach()),
+    ):
+        value, log_det = function(given)
+        loop = [function(row[None]) for row in given]
+        torch.testing.assert_close(value, torch.cat([v for v, _ in loop]), rtol=0, atol=1e-13)
+        torch.testing.assert_close(log_det, torch.cat([d for _, d in loop]), rtol=0, atol=1e-13)
+
+
+@names
+def test_empty_batch(build, name):
+    bijection, x = build(name), rows(name, batch=0)
+    z, log_det = bijection.forward_and_log_det(x)
+    assert z.shape[0] == 0 and log_det.shape == (0,)
+    back, log_det = bijection.inverse_and_log_det(z)
+    assert back.shape == x.shape and log_det.shape == (0,)
+
+
+@names
+def test_arguments_are_left_alone(build, name):
+    bijection, x = build(name), rows(name)
+    z = bijection(x).detach()
+    x_before, z_before = x.clone(), z.clone()
+    bijection.forward_and_log_det(x)
+    bijection.inverse_and_log_det(z)
+    assert torch.equal(x, x_before) and torch.equal(z, z_before)
+
+
+@names
+@dtypes
+def test_dtype_is_kept(build, name, dtype):
+    bijection, x = build(name, dtype), rows(name, dtype)
+    z, log_det = bijection.forward_and_log_det(x)
+    back, inverse_log_det = bijection.inverse_and_log_det(z)
+    assert {t.dtype for t in (z, log_det, back, inverse_log_det)} == {dtype}
+
+
+@names
+@pytest.mark.parametrize(
+    "device",
+    [
+        "meta",
+        pytest.param(
+            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+        ),
+    ],
+)
+def test_device_is_kept(build, name, device):
+    # The meta device holds no values, and refuses to mix with tensors made on the CPU by mistake.
+    bijection, x = build(name).to(device), rows(name).to(device)
+    z, log_det = bijection.forward_and_log_det(x)
+    back, inverse_log_det = bijection.inverse_and_log_det(z)
+    assert {t.device.type for t in (z, log_det, back, inverse_log_det)} == {device}
+    assert back.shape == x.shape and log_det.shape == inverse_log_det.shape == (3,)
+
+
+@names
+def test_state_dict_round_trip(build, name):
+    bijection, fresh, x = build(name), build(name, seed=1), rows(name)
+    if list(bijection.parameters()):
+        assert not torch.equal(bijection(x), fresh(x))
+    fresh.load_state_dict(bijection.state_dict())
+    for a, b in zip(bijection.forward_and_log_det(x), fresh.forward_and_log_det(x), strict=True):
+        assert torch.equal(a, b)
+
+
+@names
+def test_gradients_reach_every_parameter(build, name):
+    bijection, x = build(name), rows(name)
+    z, log_det = bijection.forward_and_log_det(x)
+    if list(bijection.parameters()):
+        (z.square().sum() + log_det.sum()).backward()
+    assert all(p.grad is not None and p.grad.any() for p in bijection.parameters())
+
+
+@names
+def test_compiles_without_a_graph_break(build, name):
+    bijection, x = build(name), rows(name)
+    torch._dynamo.reset()
+    # The backend "eager" traces as every backend does, and needs no C++ compiler.
+    with warnings.catch_warnings():
+        # What torch says about its own parts while it traces is not about this library.
+        warnings.simplefilter("ignore")
+        forward = torch.compile(bijection.forward_and_log_det, fullgraph=True, backend="eager")
+        inverse = torch.compile(bijection.inverse_and_log_det, fullgraph=True, backend="eager")
+        compiled = forward(x)
+        back = inverse(compiled[0].detach())
+    for got, plain in zip(compiled, bijection.forward_and_log_det(x), strict=True):
+        torch.testing.assert_close(got, plain, rtol=0, atol=1e-14)
+    plain = bijection.inverse_and_log_det(compiled[0].detach())
+    for got, expected in zip(back, plain, strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("moved", [0, 1])
+@pytest.mark.parametrize("dim", [2, 6, 7])
+def test_splits_place_entries_where_they_say(dim, moved):
+    x = torch.arange(float(dim))
+    first = {"interleaved": x[0::2], "halves": x[: dim // 2]}
+    second = {"interleaved": x[1::2], "halves": x[dim // 2 :]}
+    for name, split in (("interleaved", flows.interleaved(moved)), ("halves", flows.halves(dim, moved))):
+        parts = (first[name], second[name])
+        got_moved, got_kept = split.split(x)
+        assert torch.equal(got_moved, parts[moved]) and torch.equal(got_kept, parts[1 - moved])
+        assert split.sizes(dim) == (len(got_moved), len(got_kept))
+        assert torch.equal(split.merge(got_moved, got_kept), x)
+
+
+def test_additive_coupling_adds_a_function_of_the_kept_entries():
+    network = torch.nn.Linear(2, 2).double()
+    x = rows("coupling-even-odd-0-of-6")[:, :4]
+    even_moves = AdditiveCoupling(flows.interleaved(0), network)(x)
+    torch.testing.assert_close(even_moves[:, 0::2], x[:, 0::2] + network(x[:, 1::2]), rtol=0, atol=0)
+    assert torch.equal(even_moves[:, 1::2], x[:, 1::2])
+
+
+def test_bad_arguments_are_refused():
+    with pytest.raises(flows.bijection.InvalidInput, match=r"\(1, 2, 3\) to \(5,\)"):
+        Reshape((1, 2, 3), (5,))
+    with pytest.raises(ValueError, match="at least one bijection"):
+        Chain([])
+    for split in (lambda: flows.interleaved(2), lambda: flows.halves(4, -1)):
+        with pytest.raises(ValueError, match="expected 0"):
+            split()
+
+
+def test_reshape_is_row_major():
+    x = torch.arange(6.0).reshape(1, 2, 3)
+    assert Reshape((2, 3), (6,))(x).tolist() == [[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]]
+    assert math.prod(Reshape((2, 3), (3, 2))(x).shape) == 6
