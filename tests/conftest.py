@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def randomize() -> Callable[..., nn.Module]:
-    """`randomize(module, seed=0)` draws every parameter anew; matrices keep the size of what they map."""
+    """`randomize(module, seed=0)` draws every parameter anew; matrices keep sizes as they are."""
 
     def draw(module: nn.Module, seed: int = 0) -> nn.Module:
         generator = torch.Generator().manual_seed(seed)
@@ -115,9 +116,14 @@ def assert_mean() -> Callable[..., None]:
     return check
 
 
-@pytest.fixture
-def same_global_state() -> Callable[[], None]:
-    """Fail at the end of the test if torch's global random state moved."""
-    before = torch.random.get_rng_state()
-    yield
-    assert torch.equal(torch.random.get_rng_state(), before), "the global random state moved"
+@pytest.fixture(scope="session")
+def same_global_state() -> Callable[[], AbstractContextManager[None]]:
+    """`with same_global_state():` fails if torch's global random state moves inside."""
+
+    @contextmanager
+    def watch() -> Iterator[None]:
+        before = torch.random.get_rng_state()
+        yield
+        assert torch.equal(torch.random.get_rng_state(), before), "the global random state moved"
+
+    return watch

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import pickle
-import zipfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor
 from likely.errors import CheckpointError, InvalidInput
 from likely.files import write_whole
 from likely.flows import MODELS, Flow, interleaved, nice
+from likely.seeds import borrowed_global_state
 
 FORMAT = 1
 
@@ -104,8 +104,13 @@ def load(name_or_path: Path | str, *, mean: Float[Tensor, "*event"] | None = Non
     return _load_nice_pt(path, mean)
 
 
-def read_header(path: Path | str) -> dict[str, Any]:
-    """Return the header of a `.safetensors` file written by `save`: format, config and card."""
+def read_card(name_or_path: Path | str) -> dict[str, Any]:
+    """Return what is noted about a model: data, seed, figures; nothing for `.pt` files."""
+    path = shipped().get(str(name_or_path), Path(name_or_path))
+    return dict(_read_header(path)["card"]) if path.suffix == ".safetensors" else {}
+
+
+def _read_header(path: Path) -> dict[str, Any]:
     try:
         with safe_open(str(path), framework="pt") as file:
             header = json.loads((file.metadata() or {})["likely"])
@@ -113,7 +118,7 @@ def read_header(path: Path | str) -> dict[str, Any]:
             raise CheckpointError(
                 f"{path} was written by a newer likely (format {header['format']}); upgrade to read it."
             )
-        return dict(header)
+        return {"config": dict(header["config"]), "card": dict(header["card"])}
     except KeyError:
         raise CheckpointError(
             f"{path} is a safetensors file of another program: it has no 'likely' header. "
@@ -126,12 +131,13 @@ def read_header(path: Path | str) -> dict[str, Any]:
 
 
 def _load_safetensors(path: Path) -> Flow:
-    config = dict(read_header(path)["config"])
+    config = _read_header(path)["config"]
     name = config.pop("model", None)
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise CheckpointError(f"{path} holds a {name!r} model; expected one of {', '.join(MODELS)}.")
     try:
-        flow = MODELS[name](**config)
+        with borrowed_global_state():  # torch's layers draw their first weights from it
+            flow = MODELS[name](**config)
         tensors = safetensors.torch.load_file(path)
         flow.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
@@ -148,13 +154,15 @@ def _load_nice_pt(path: Path, mean: Tensor | None) -> Flow:
             f"{path} is no file of plain tensors: loading it could run code, so it was refused. "
             "Save the model's state_dict() instead."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged bytes make the reader raise almost anything
         raise CheckpointError(f"{path} is damaged or no PyTorch file: {error}.") from error
     mask_config, dim = 1, None
     if isinstance(saved, Mapping) and "model_state_dict" in saved:
         mask_config, dim, mean = _read_wrapper(path, saved, mean)
         saved = saved["model_state_dict"]
-    if not isinstance(saved, Mapping) or not all(isinstance(t, Tensor) for t in saved.values()):
+    if not isinstance(saved, Mapping) or not all(
+        isinstance(k, str) and isinstance(t, Tensor) for k, t in saved.items()
+    ):
         raise CheckpointError(
             f"{path} holds a {type(saved).__name__}; expected a state_dict of tensors."
         )
@@ -167,10 +175,13 @@ def _load_nice_pt(path: Path, mean: Tensor | None) -> Flow:
                     f"{path}: {what} is for {given} entries, the tensors are for {sizes['dim']}."
                 )
         if mean is not None:
+            if not mean.isfinite().all():
+                raise CheckpointError(f"{path}: the mean holds NaN or infinite values.")
             _fold_mean(state, mean, first)
         side = math.isqrt(sizes["dim"])
         shape = (1, side, side) if side * side == sizes["dim"] else (sizes["dim"],)
-        flow = nice(shape, sizes["width"], sizes["depth"], sizes["couplings"], first=first)
+        with borrowed_global_state():
+            flow = nice(shape, sizes["width"], sizes["depth"], sizes["couplings"], first=first)
         flow.load_state_dict(state)
     except (KeyError, RuntimeError, IndexError, InvalidInput) as error:
         raise CheckpointError(
@@ -191,8 +202,12 @@ def _read_wrapper(path: Path, saved: Mapping[str, Any], mean: Tensor | None) -> 
             f"{path} was trained on data with the mean subtracted and does not hold that mean; "
             "give it as likely.load(path, mean=...)."
         )
-    if saved["mask_config"] not in (0, 1):
-        raise CheckpointError(f"{path}: mask_config is {saved['mask_config']!r}; expected 0 or 1.")
+    for key, fine, expected in (
+        ("mask_config", saved["mask_config"] in (0, 1), "0 or 1"),
+        ("in_out_dim", isinstance(saved["in_out_dim"], int), "a number of entries"),
+    ):
+        if not fine:
+            raise CheckpointError(f"{path}: {key} is {saved[key]!r}; expected {expected}.")
     return int(saved["mask_config"]), int(saved["in_out_dim"]), mean
 
 

@@ -58,7 +58,6 @@ def log_prob_of(density: Density | LogProb, event_shape: torch.Size) -> LogProb:
     name = type(density).__name__
     if isinstance(density, torch.distributions.Distribution):
         law, shape = _with_event(density, event_shape)
-        # A law's own range checks would reject points just outside its support instead of scoring them.
         raw = cast(LogProb, law.log_prob)
     elif isinstance(density, Density):
         raw, shape = density.log_prob, event_shape

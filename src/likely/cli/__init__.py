@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from likely.cli.common import versions
 from likely.cli.demo import demo
 from likely.cli.info import info
 from likely.cli.inpaint import inpaint
@@ -24,20 +26,31 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 for command in (demo, inpaint, score, sample, train, info):
     app.command()(command)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(" ".join(f"{name} {version}" for name, version in versions().items()))
+        raise typer.Exit()
+
+
 @app.callback()
-def _root() -> None:
-    """Likely puts exact likelihoods to work."""
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the versions.")
+    ] = False,
+) -> None:
+    """Exact likelihoods, put to work."""
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the command line: every error is one message on stderr, never a traceback."""
     try:
-        app()
+        app(arguments)
     except LikelyError as error:
         print(f"likely: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

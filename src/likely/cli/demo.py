@@ -31,9 +31,7 @@ WAYS: dict[str, tuple[Method, str]] = {
 
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write.")] = Path("demo.png"),
-    number: Annotated[
-        int, typer.Option("--number", "-n", min=1, max=200, help="How many digits.")
-    ] = 64,
+    number: Annotated[int, typer.Option("--number", "-n", help="How many digits, up to 200.")] = 64,
     seed: Seed = 0,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -42,6 +40,8 @@ def demo(
     messages = Messages(quiet)
     if out.suffix.lower() not in (".png", ".jpg", ".webp", ".svg", ".pdf"):
         raise InvalidInput(f"--out is {out}; expected .png, .jpg, .webp, .svg or .pdf.")
+    if not 1 <= number <= 200:
+        raise InvalidInput(f"--number is {number}; expected 1 to 200 digits.")
     check_writable(out)
     flow = likely.load("digits")
     data = digits()
@@ -76,10 +76,8 @@ def demo(
     if as_json:
         print_json(out=str(out), digits=number, seed=seed, log_prob_originals=originals, ways=rows)
         return
-    table = Table(
-        title=f"{number} held-out digits, {int(missing[0].sum())} of 64 pixels missing (mean log p of "
-        f"the originals: {originals:.1f} nats)"
-    )
+    holes = int(missing[0].sum())
+    table = Table(title=f"{number} held-out digits, {holes} of 64 pixels missing")
     for heading in ("", "log p, nats", "hole-only PSNR, dB", "violation", "seconds"):
         table.add_column(heading, justify="right" if heading else "left")
     for row in rows:
@@ -91,7 +89,7 @@ def demo(
             f"{row['seconds']:.1f}",
         )
     Console(highlight=False).print(table)
-    messages.say(f"wrote {out}")
+    messages.say(f"mean log p of the originals: {originals:.1f} nats; wrote {out}")
 
 
 def _draw(out: Path, pictures: dict[str, Tensor], missing: Tensor, columns: int) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import likely
-from likely.checkpoints import read_header, shipped
-from likely.cli.common import Json, print_json, versions
+from likely.checkpoints import read_card, shipped
+from likely.cli.common import Json, print_json
 
 
 def info(
@@ -20,11 +19,10 @@ def info(
 ) -> None:
     """List the models that ship with likely, or print the card of one."""
     if model is None:
-        cards = {name: read_header(path)["card"] for name, path in shipped().items()}
+        cards = {name: read_card(name) for name in shipped()}
         if as_json:
             print_json(models={name: _figures(card) for name, card in cards.items()})
             return
-        typer.echo(" ".join(f"{k} {v}" for k, v in versions().items()))
         for name, card in cards.items():
             typer.echo(
                 f"{name}\t{card['parameters']:,} parameters\t{card['test_nats']:.1f} nats\t"
@@ -32,13 +30,11 @@ def info(
             )
         return
     flow = likely.load(model)
-    path = shipped().get(model, Path(model))
-    card = read_header(path)["card"] if path.suffix == ".safetensors" else {}
-    parameters = sum(p.numel() for p in flow.parameters())
+    card = {"parameters": sum(p.numel() for p in flow.parameters())} | read_card(model)
     if as_json:
-        print_json(model=model, config=flow.config, card={"parameters": parameters} | card)
+        print_json(model=model, config=flow.config, card=card)
     else:
-        typer.echo(card_text(model, flow.config or {}, {"parameters": parameters} | card))
+        typer.echo(card_text(model, flow.config or {}, card))
 
 
 def card_text(name: str, config: dict[str, Any], card: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from likely.files import check_writable
 @torch.no_grad()
 def sample(
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write, a grid of draws.")],
-    number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many draws.")] = 16,
+    number: Annotated[int, typer.Option("--number", "-n", help="How many draws.")] = 16,
     model: ModelName = "mnist",
     seed: Seed = 0,
     device: Device = "cpu",
@@ -30,6 +30,8 @@ def sample(
 ) -> None:
     """Draw pictures from a model and write them as one grid, clipped to [0, 1]."""
     messages = Messages(quiet)
+    if number < 1:
+        raise InvalidInput(f"--number is {number}; expected at least 1 draw.")
     check_image_name(out)
     check_writable(out)
     flow = likely.load(model).to(device_of(device))

@@ -9,10 +9,10 @@ import torch
 import typer
 
 import likely
+from likely.checkpoints import read_card
 from likely.cli.common import Device, Json, Messages, ModelName, Quiet, Seed, device_of, print_json
 from likely.cli.pictures import read_for
 from likely.data import dequantize
-from likely.data.images import to_bytes
 from likely.errors import InvalidInput
 
 
@@ -29,12 +29,14 @@ def score(
     messages = Messages(quiet)
     where = device_of(device)
     flow = likely.load(model).to(where)
+    levels = read_card(model).get("levels", 256)
     generator = torch.Generator().manual_seed(seed)
     rows = []
     for path in images:
         x = read_for(flow, path, messages)
         value = flow.log_prob(x.to(where)).item()
-        bits = flow.bits_per_dim(dequantize(to_bytes(x), generator=generator).to(where)).item()
+        level = (x * (levels - 1)).round().to(torch.uint8)
+        bits = flow.bits_per_dim(dequantize(level, levels, generator).to(where), levels).item()
         rows.append({"image": str(path), "log_prob": value, "bits_per_dim": bits})
     if not rows:
         raise InvalidInput("no picture was given.")

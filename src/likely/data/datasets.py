@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from likely.data.idx import read_idx
 from likely.data.images import read_folder
-from likely.errors import InvalidInput, OutputError
+from likely.errors import InvalidInput
 from likely.files import write_whole
 
 
@@ -114,7 +114,7 @@ def _mnist_file(name: str) -> Path:
             cache.mkdir(parents=True, exist_ok=True)
             write_whole(cache / f"{name}.gz", content)
             return cache / f"{name}.gz"
-        except (urllib.error.URLError, OSError, OutputError) as error:
+        except (OSError, http.client.HTTPException) as error:
             failures.append(f"{mirror}: {getattr(error, 'reason', error)}")
     raise InvalidInput(
         f"MNIST's {name} was not found in {', '.join(map(str, folders))}, and could not be downloaded "

@@ -24,10 +24,12 @@ def read_image(path: Path | str, channels: int | None = None) -> Float[Tensor, "
     Args:
         path: any file that Pillow reads; the first frame of several.
         channels: 1 for grey, 3 for colour: the picture is converted; None keeps what it has. Alpha is
-            dropped, a palette is resolved, 16-bit grey keeps its precision.
+            dropped, a palette is resolved, 16-bit grey keeps its precision, floats (TIFF) are taken as
+            they are.
 
     Raises:
-        InvalidInput: the file is missing, empty, truncated or not a picture; or `channels` is another.
+        InvalidInput: the file is missing, empty, truncated, not a picture, or holds NaN; or `channels`
+            is something else.
 
     Example:
         >>> import tempfile, pathlib
@@ -48,21 +50,26 @@ def read_image(path: Path | str, channels: int | None = None) -> Float[Tensor, "
     try:
         with Image.open(io.BytesIO(content)) as picture:
             picture.load()
-            deep = picture.mode.startswith("I")
-            grey = deep or picture.mode in ("1", "L", "LA", "La", "F")
-            mode = _MODES[channels or (1 if grey else 3)]
-            if deep and mode == "L":
-                values = np.asarray(picture, np.float32) / 65535.0
+            if picture.mode[0] in "IF":
+                # 16-bit grey, or floats that are taken as they are.
+                scale = 65535.0 if picture.mode[0] == "I" else 1.0
+                values = np.asarray(picture, np.float32)[..., None] / scale
+                values = values.repeat(channels or 1, axis=2)
             else:
-                values = np.asarray(picture.convert(mode), np.float32) / 255.0
+                grey = picture.mode in ("1", "L", "LA", "La")
+                # Pillow warns of transparent palettes that go to RGB directly.
+                whole = picture.convert("RGBA") if picture.mode == "P" else picture
+                values = np.asarray(whole.convert(_MODES[channels or (1 if grey else 3)]), np.float32)
+                values = values.reshape(*values.shape[:2], -1) / 255.0
     except UnidentifiedImageError as error:
         raise InvalidInput(
             f"{file} is not a picture that can be read; expected PNG or the like."
         ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InvalidInput(f"{file} is truncated or damaged: {error}.") from error
-    x = torch.from_numpy(np.array(values))
-    return (x[None] if x.ndim == 2 else x.permute(2, 0, 1).contiguous())[None]
+    if not np.isfinite(values).all():
+        raise InvalidInput(f"{file} holds NaN or infinite values; put any number there and mask it.")
+    return torch.from_numpy(values.transpose(2, 0, 1)[None].copy())
 
 
 def write_image(path: Path | str, x: Float[Tensor, "1 channels h w"]) -> None:

@@ -48,12 +48,12 @@ def check(flow_or_bijection: Flow | Bijection, x: Float[Tensor, "batch *event"])
     bijection = (
         flow_or_bijection.bijection if isinstance(flow_or_bijection, Flow) else flow_or_bijection
     )
-    with torch.no_grad():
-        parameter = next(bijection.parameters(), x)
-        native = x.to(parameter.dtype)
-        round_trip = (bijection.inverse(bijection(native)) - native).abs().max().item()
+    # In training mode dropout would make another map of each call.
+    exact = copy.deepcopy(bijection).eval().requires_grad_(False)
+    native = x.detach().to(next(bijection.parameters(), x).dtype)
+    round_trip = (exact.inverse(exact(native)) - native).abs().max().item()
 
-    exact = copy.deepcopy(bijection).eval().double().requires_grad_(False)
+    exact.double()
     rows = x.detach().double()
 
     def single(row: Tensor) -> Tensor:

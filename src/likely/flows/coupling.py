@@ -17,6 +17,7 @@ class Split:
     """How the last dimension divides into entries that move and entries that are kept.
 
     Example:
+        >>> import torch
         >>> moved, kept = interleaved(0).split(torch.arange(5.0))
         >>> moved.tolist(), kept.tolist()
         ([0.0, 2.0, 4.0], [1.0, 3.0])
@@ -70,6 +71,7 @@ class AdditiveCoupling(Bijection):
         network: m, from `(B, kept)` to `(B, moved)`.
 
     Example:
+        >>> import torch
         >>> coupling = AdditiveCoupling(interleaved(0), torch.nn.Linear(2, 2))
         >>> x = torch.rand(3, 4)
         >>> torch.allclose(coupling.inverse(coupling(x)), x)

@@ -106,7 +106,7 @@ class Flow(nn.Module):
 
     @property
     def _like(self) -> Tensor:
-        return next(self.parameters())
+        return next(self.parameters(), torch.empty(()))
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -150,7 +150,7 @@ class FlowDistribution(Distribution):
 
 
 def _global_generator(flow: Flow) -> torch.Generator:
-    device = next(flow.parameters()).device
+    device = flow._like.device
     if device.type == "cuda":
         return torch.cuda.default_generators[device.index or 0]
     return torch.default_generator

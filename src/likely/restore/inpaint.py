@@ -85,23 +85,23 @@ def inpaint(
     log_prob = log_prob_of(density, image.shape[1:])
     draws = generator_for(seed, generator, image.device)
     given = allowed.project(image.detach())
+    first = _start(start, given, bounds, draws)
     with torch.no_grad():
         before = log_prob(given)
-    if mask.all():
+    whole = mask.flatten(1).all(1)
+    if whole.all():
         gap = torch.zeros_like(before)
         none = torch.zeros(len(image), dtype=torch.long, device=image.device)
         unchanged = (Status.UNCHANGED,) * len(image)
         return Restoration(given, before, before, gap, none, unchanged)
-    solution = minimize(
-        lambda x: -log_prob(x),
-        _start(start, given, bounds, draws),
-        allowed,
-        method,
-        generator=draws,
-        on_step=on_step,
-    )
+    found = minimize(lambda x: -log_prob(x), first, allowed, method, generator=draws, on_step=on_step)
     return Restoration(
-        solution.x, -solution.value, before, solution.stationarity, solution.steps, solution.status
+        found.x,
+        torch.where(whole, before, -found.value),
+        before,
+        found.stationarity.masked_fill(whole, 0.0),
+        found.steps.masked_fill(whole, 0),
+        tuple(Status.UNCHANGED if w else s for w, s in zip(whole.tolist(), found.status, strict=True)),
     )
 
 
@@ -129,20 +129,29 @@ def _check(
         raise InvalidType(
             f"observed is {given}; expected torch.bool, True where the value was measured."
         )
-    try:
-        mask = observed.to(image.device).expand(image.shape)
-    except RuntimeError:
-        raise InvalidInput(
-            f"observed has shape {tuple(observed.shape)}; expected one that broadcasts to the image's, "
-            f"{tuple(image.shape)}."
-        ) from None
+    mask = _expand("observed", observed.to(image.device), image)
     empty = (~mask.flatten(1).any(1)).nonzero().flatten().tolist()
     if empty:
         raise InvalidInput(
             f"nothing was measured in row {empty[0]}{' and others' if empty[1:] else ''}: observed is "
             "False everywhere. Mark what was measured, or draw from the density with sample()."
         )
+    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+        raise InvalidInput(f"bounds is {bounds!r}; expected a pair (low, high) of numbers or tensors.")
+    for name, bound in zip(("low", "high"), bounds, strict=True):
+        if isinstance(bound, Tensor):
+            _expand(f"bounds: {name}", bound, image)
     return mask, Box(*bounds) & Observed(mask, image.detach())
+
+
+def _expand(name: str, given: Tensor, image: Tensor) -> Tensor:
+    try:
+        return given.expand(image.shape)
+    except RuntimeError:
+        raise InvalidInput(
+            f"{name} has shape {tuple(given.shape)}; expected one that broadcasts to the image's, "
+            f"{tuple(image.shape)}."
+        ) from None
 
 
 def _start(
@@ -157,10 +166,12 @@ def _start(
                 f"start has shape {tuple(start.shape)}; expected the image's, {tuple(given.shape)}."
             )
         return start.to(given)
-    if start == "given":
+    if isinstance(start, str) and start == "given":
         return given
-    if start == "uniform":
+    if isinstance(start, str) and start == "uniform":
         low, high = (torch.as_tensor(b).to(given) for b in bounds)
+        if not (low.isfinite().all() and high.isfinite().all()):
+            raise InvalidInput("start is 'uniform' and a bound is infinite; expected finite bounds.")
         u = torch.rand(given.shape, generator=generator, dtype=given.dtype, device=given.device)
         return low + (high - low) * u
-    raise InvalidInput(f"start is {start!r}; expected 'given', 'uniform' or a tensor.")
+    raise InvalidInput(f"start is {start!r:.80}; expected 'given', 'uniform' or a tensor.")

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from likely.errors import Infeasible, InvalidInput
-from likely.sets.convex import ConvexSet, closed_form, largest
+from likely.sets.convex import ConvexSet, closed_form, largest, together
 
 
 @final
@@ -24,7 +24,7 @@ class Box(ConvexSet):
         high: upper bound, likewise.
 
     Raises:
-        InvalidInput: a bound is NaN.
+        InvalidInput: a bound is NaN, or the bounds do not broadcast.
         Infeasible: a lower bound lies above its upper bound.
 
     Example:
@@ -33,7 +33,11 @@ class Box(ConvexSet):
     """
 
     def __init__(self, low: float | Tensor, high: float | Tensor) -> None:
-        self.low, self.high = torch.as_tensor(low), torch.as_tensor(high)
+        # A number is kept in double precision: 0.1 must mean the same bound in float64 data.
+        self.low, self.high = (
+            b if isinstance(b, Tensor) else torch.as_tensor(b, dtype=torch.float64) for b in (low, high)
+        )
+        together(low=self.low, high=self.high)
         if self.low.isnan().any() or self.high.isnan().any():
             raise InvalidInput("a bound of the box is NaN; use -inf or inf where there is no bound.")
         if (self.low > self.high).any():
@@ -43,8 +47,9 @@ class Box(ConvexSet):
             )
 
     def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
-        """Return `min(max(y, low), high)`."""
-        return y.clamp(self.low.to(y), self.high.to(y))
+        """Return `min(max(y, low), high)`; entries within the bounds keep every bit, -0.0 too."""
+        low, high = self.low.to(y), self.high.to(y)
+        return torch.where(y < low, low, torch.where(y > high, high, y))
 
     def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return `max_i max(low_i - x_i, x_i - high_i, 0)`."""
@@ -53,4 +58,5 @@ class Box(ConvexSet):
 
 @closed_form(Box, Box)
 def _(first: Box, second: Box) -> Box:
+    together(low=first.low, high=first.high, other_low=second.low, other_high=second.high)
     return Box(torch.maximum(first.low, second.low), torch.minimum(first.high, second.high))

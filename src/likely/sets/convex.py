@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -61,7 +62,16 @@ def closed_form(
     return register
 
 
+def together(**tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return the tensors in their common shape, or raise InvalidInput with the shapes given."""
+    try:
+        return tuple(torch.broadcast_tensors(*tensors.values()))  # type: ignore[no-untyped-call]
+    except RuntimeError:
+        given = ", ".join(f"{name} has shape {tuple(t.shape)}" for name, t in tensors.items())
+        raise InvalidInput(f"{given}; expected shapes that broadcast together.") from None
+
+
 def largest(gap: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
     """Return the largest entry of each row, 0.0 for rows without entries; NaN stays NaN."""
-    flat = gap.flatten(1)
+    flat = gap[:, None].flatten(1)
     return flat.amax(1) if flat.shape[1] else flat.sum(1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from likely.errors import Infeasible, InvalidInput, InvalidType
 from likely.sets.box import Box
-from likely.sets.convex import ConvexSet, closed_form, largest
+from likely.sets.convex import ConvexSet, closed_form, largest, together
 
 
 @final
@@ -25,7 +25,7 @@ class Observed(ConvexSet):
         values: the measured values, such as a whole image; ignored where `mask` is False.
 
     Raises:
-        InvalidType: the mask is not boolean.
+        InvalidType: the mask is not a boolean tensor, or the values are no tensor.
         InvalidInput: mask and values do not broadcast, or a measured value is not finite.
 
     Example:
@@ -35,17 +35,14 @@ class Observed(ConvexSet):
     """
 
     def __init__(self, mask: Bool[Tensor, "*shape"], values: Float[Tensor, "*shape"]) -> None:
-        if mask.dtype != torch.bool:
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+            given = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
             raise InvalidType(
-                f"mask has dtype {mask.dtype}; expected torch.bool, True where the value was measured."
+                f"mask is {given}; expected torch.bool, True where the value was measured."
             )
-        try:
-            self.mask, self.values = torch.broadcast_tensors(mask, values)  # type: ignore[no-untyped-call]
-        except RuntimeError:
-            raise InvalidInput(
-                f"mask has shape {tuple(mask.shape)} and values {tuple(values.shape)}; "
-                "expected shapes that broadcast together."
-            ) from None
+        if not isinstance(values, Tensor):
+            raise InvalidType(f"values is {type(values).__name__}; expected a tensor.")
+        self.mask, self.values = together(mask=mask, values=values)
         if not self.values[self.mask].isfinite().all():
             raise InvalidInput(
                 "a measured value is NaN or infinite; mark it as missing (mask False) instead."
@@ -74,11 +71,14 @@ class BoundedObserved(ConvexSet):
 
     Raises:
         Infeasible: a measured value lies outside the bounds.
+        InvalidInput: the shapes do not broadcast.
     """
 
     def __init__(self, box: Box, observed: Observed) -> None:
-        values, mask = observed.values, observed.mask
-        outside = mask & ((values < box.low.to(values)) | (values > box.high.to(values)))
+        values, mask, low, high = together(
+            values=observed.values, mask=observed.mask, low=box.low, high=box.high
+        )
+        outside = mask & ((values < low.to(values)) | (values > high.to(values)))
         if outside.any():
             where = tuple(int(i) for i in outside.nonzero()[0])
             raise Infeasible(

@@ -24,7 +24,8 @@ class Method(ABC):
         steps: how many updates at the most.
         tol: a row stops once its stationarity `||P(x - grad) - x||_inf` is at most this; None to run
             the whole schedule.
-        keep: the iterate that is returned, the "last" or the "best" (least value) of each row.
+        keep: the iterate that is returned, the "last" or the "best" (least value) of each row; a row
+            that meets its tolerance returns the point where it did.
     """
 
     steps: int = 300
@@ -148,7 +149,9 @@ class ProjectedAdam(Method):
     `lr_k = lr (1 + cos(pi k / steps)) / 2`.
 
     Args:
-        lr: the first step size, in units of x.
+        lr: the first step size, in units of x. The default, 1, is the width of the box of pictures:
+            large first steps try the corners, and the decay settles what they found. Measured on
+            MNIST, it reached higher likelihoods than every smaller one (benchmarks/inpaint_methods.py).
         betas: decay of the two averages.
         eps: keeps the quotient finite.
         steps, tol, keep: see `Method`.
@@ -159,7 +162,7 @@ class ProjectedAdam(Method):
     Reference: Kingma, Ba 2015; the schedule is Loshchilov, Hutter 2017.
     """
 
-    lr: float = 0.03
+    lr: float = 1.0
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
 

@@ -32,7 +32,8 @@ def minimize(
     """Minimise a function of each row over a convex set, `min_{x in C} f(x)`.
 
     Every iterate is the projection of some point, the start included, and so lies in the set. A row
-    stops by itself, on its tolerance or on a value that is not finite, and is frozen from then on.
+    stops by itself, on its tolerance or on a value or gradient that is not finite, and is frozen from
+    then on.
 
     Args:
         fun: f, differentiable, from `(B, *event)` to `(B,)`; row i of the result may depend on row i
@@ -49,7 +50,8 @@ def minimize(
 
     Raises:
         InvalidType: start is not a floating-point tensor.
-        InvalidInput: start holds NaN, or fun does not return one differentiable value a row.
+        InvalidInput: start holds NaN, the set is over another shape, or fun does not return one
+            differentiable value a row.
 
     Reference: Bertsekas 1999, section 2.3.
 
@@ -76,6 +78,10 @@ def minimize(
     rows = start.shape[0]
 
     x = within.project(start.detach())
+    if x.shape != start.shape:
+        raise InvalidInput(
+            f"start has shape {tuple(start.shape)}, but within holds points of shape {tuple(x.shape)}."
+        )
     state = method.init(x)
     kept_x = x
     kept_value = x.new_full((rows,), torch.inf)
@@ -87,14 +93,15 @@ def minimize(
     for k in range(method.steps + 1):
         value, grad = _value_and_gradient(fun, x)
         gap = largest((within.project(x - grad) - x).abs())
-        finite = value.isfinite() & gap.isfinite()
-        better = running & finite & ((value < kept_value) | (method.keep == "last"))
+        # The gap alone would not tell: bounds clip an infinite gradient to a finite gap.
+        finite = value.isfinite() & largest((~grad.isfinite()).to(grad)).eq(0)
+        done = torch.zeros_like(running) if method.tol is None else finite & (gap <= method.tol)
+        better = running & finite & (done | (value < kept_value) | (method.keep == "last"))
         kept_x = torch.where(_as_rows(better, x), x, kept_x)
         kept_value = torch.where(better, value, kept_value)
         kept_gap = torch.where(better, gap, kept_gap)
         _stop(running, ~finite, status, Status.NONFINITE)
-        if method.tol is not None:
-            _stop(running, gap <= method.tol, status, Status.CONVERGED)
+        _stop(running, done, status, Status.CONVERGED)
         if on_step is not None:
             on_step(Iterate(k, x, value, gap))
         if k == method.steps or not running.any():
@@ -106,16 +113,18 @@ def minimize(
 
 
 def _value_and_gradient(fun: Function, x: Tensor) -> tuple[Tensor, Tensor]:
-    with torch.enable_grad():
-        point = x.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        point = x.clone().requires_grad_()
         value = fun(point)
-        if not isinstance(value, Tensor) or value.shape != x.shape[:1] or not value.requires_grad:
+        grad = None
+        if isinstance(value, Tensor) and value.shape == x.shape[:1] and value.requires_grad:
+            (grad,) = torch.autograd.grad(value.sum(), point, allow_unused=True)
+        if grad is None:
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise InvalidInput(
                 f"fun returned {got} for input {tuple(x.shape)}; expected a tensor of shape "
                 f"({x.shape[0]},) that is differentiable in its input."
             )
-        (grad,) = torch.autograd.grad(value.sum(), point)
     return value.detach(), grad
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -202,7 +203,8 @@ def evaluate(
             for part in torch.split(rows, batch)
         ]
     )
-    return values.mean().item(), (values.std() / len(values) ** 0.5).item()
+    spread = values.std().item() if len(values) > 1 else math.nan
+    return values.mean().item(), spread / len(values) ** 0.5
 
 
 def _evaluate(flow: Flow, rows: Tensor, levels: int, dtype: torch.dtype, recipe: Recipe) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -73,6 +72,11 @@ def load_state(
         raise CheckpointError(f"nothing to resume: {path} does not exist. Start without resuming.")
     try:
         saved = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # damaged bytes make the reader raise almost anything
+        raise CheckpointError(f"{path} is damaged and cannot be resumed: {error}") from error
+    if not isinstance(saved, dict) or not isinstance(saved.get("run"), dict):
+        raise CheckpointError(f"{path} does not hold the state of a run; start without resuming.")
+    try:
         then = saved["run"]
         changed = [
             f"{k} was {then.get(k)!r}, now {run.get(k)!r}"
@@ -87,7 +91,7 @@ def load_state(
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         return State(**saved["state"])
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError, ValueError) as error:
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{path} is damaged and cannot be resumed: {error}") from error

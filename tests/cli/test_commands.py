@@ -1,0 +1,329 @@
+"""The command line: what it writes and prints, and one clear error for each bad input."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import likely
+from likely import data
+from likely.cli import main
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*arguments: object) -> Outcome:
+        code = 0
+        try:
+            main([str(a) for a in arguments])
+        except SystemExit as stop:
+            code = stop.code or 0
+        return Outcome(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A folder to work in, with a damaged digit and its mask, white where pixels are missing."""
+    monkeypatch.chdir(tmp_path)
+    missing = np.zeros((8, 8), np.uint8)
+    missing[2:5, 2:6] = 255
+    truth = (data.digits().test[3, 0].numpy() * 255.0 / 16).round().astype(np.uint8)
+    Image.fromarray(np.where(missing > 0, 255, truth).astype(np.uint8)).save("image.png")
+    Image.fromarray(missing).save("mask.png")
+    return tmp_path
+
+
+def pixels(name: str) -> np.ndarray:
+    with Image.open(name) as picture:
+        return np.asarray(picture)
+
+
+INPAINT = ("inpaint", "image.png", "--missing", "mask.png", "-o", "out.png", "-m", "digits")
+
+
+def test_inpaint_fills_the_hole_and_keeps_the_rest(folder, run):
+    code, out, err = run(*INPAINT, "--json", "--history", "history.gif", "--steps", 40)
+    assert code == 0 and "filled 12 of 64" in err
+    report = json.loads(out)
+    measured = pixels("mask.png") == 0
+    assert (pixels("out.png") == pixels("image.png"))[measured].all()
+    assert (pixels("out.png") != pixels("image.png"))[~measured].any()
+    assert report["log_prob"] > report["log_prob_before"]
+    assert {"stationarity", "steps", "status", "seed", "versions"} <= report.keys()
+    assert report["steps"] == 40 and report["status"] == "completed" and report["missing"] == 12
+    with Image.open("history.gif") as film:
+        assert film.n_frames > 3
+
+
+def test_inpaint_reports_the_log_prob_of_the_library(folder, run):
+    report = json.loads(run(*INPAINT, "--json", "--method", "plain", "--steps", 20)[1])
+    x = data.read_image("image.png", 1)
+    observed = data.read_image("mask.png", 1) < 0.5
+    method = likely.solvers.ProjectedGradient(steps=20)
+    result = likely.inpaint(likely.load("digits"), x, observed, method=method)
+    assert report["log_prob"] == pytest.approx(result.log_prob.item(), abs=1e-3)
+
+
+@pytest.mark.parametrize("method", ["adam", "plain", "paper"])
+def test_same_seed_same_picture(folder, run, method):
+    for name in ("a.png", "b.png"):
+        arguments = [name if a == "out.png" else a for a in INPAINT]
+        code, _, _ = run(
+            *arguments, "--method", method, "--steps", 15, "--start", "uniform", "--seed", 7
+        )
+        assert code == 0
+    assert (pixels("a.png") == pixels("b.png")).all()
+
+
+def test_nothing_missing_returns_the_picture_and_says_so(folder, run):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save("mask.png")
+    code, out, err = run(*INPAINT, "--json")
+    assert code == 0 and "nothing is missing" in err and json.loads(out)["status"] == "unchanged"
+    assert (pixels("out.png") == pixels("image.png")).all()
+
+
+def test_colour_is_converted_and_said(folder, run):
+    grey = pixels("image.png")
+    Image.fromarray(np.stack([grey] * 3, -1)).save("image.png")
+    code, _, err = run(*INPAINT, "--steps", 5)
+    assert code == 0 and "converted to grey" in err
+    assert pixels("out.png").shape == (8, 8)
+
+
+def test_quiet_is_quiet(folder, run):
+    code, out, err = run(*INPAINT, "--quiet", "--steps", 5)
+    assert (code, out, err) == (0, "", "")
+
+
+def test_a_tolerance_out_of_reach_is_exit_code_3(folder, run):
+    code, _, err = run(*INPAINT, "--tol", 1e-12, "--steps", 3)
+    assert code == 3 and "not converged" in err and Path("out.png").is_file()
+
+
+class Harmful:
+    def __reduce__(self):
+        return Path("ran.txt").touch, ()
+
+
+def _write(name: str, content: bytes) -> None:
+    Path(name).write_bytes(content)
+
+
+def _half(name: str) -> None:
+    content = Path(name).read_bytes()
+    _write(name, content[: len(content) // 2])
+
+
+def _grey(name: str, *shape: int, value: int = 0) -> None:
+    Image.fromarray(np.full(shape, value, np.uint8)).save(name)
+
+
+def _nan() -> None:
+    values = pixels("image.png").astype(np.float32) / 255
+    values[0, 0] = np.nan
+    Image.fromarray(values).save("nan.tiff")
+
+
+def _replace(old: str, new: str) -> tuple[str, ...]:
+    return tuple(new if a == old else a for a in INPAINT)
+
+
+BAD = {
+    "mask of another size": (lambda: _grey("mask.png", 9, 8), INPAINT, 2, "9x8"),
+    "empty mask file": (lambda: _write("mask.png", b""), INPAINT, 2, "0 bytes"),
+    "everything missing": (
+        lambda: _grey("mask.png", 8, 8, value=255),
+        INPAINT,
+        2,
+        "nothing was measured",
+    ),
+    "measured value outside the bounds": (
+        lambda: None,
+        (*INPAINT, "--bounds", "0.1", "1"),
+        3,
+        "outside the bounds",
+    ),
+    "bounds swapped": (lambda: None, (*INPAINT, "--bounds", "1", "0"), 3, "low 1 lies above"),
+    "NaN in the image": (_nan, _replace("image.png", "nan.tiff"), 2, "NaN"),
+    "0-byte image": (lambda: _write("image.png", b""), INPAINT, 2, "0 bytes"),
+    "truncated image": (lambda: _half("image.png"), INPAINT, 2, "image.png"),
+    "no picture": (lambda: _write("image.png", b"hello"), INPAINT, 2, "not a picture"),
+    "no such image": (lambda: Path("image.png").unlink(), INPAINT, 2, "image.png"),
+    "image is a folder": (lambda: None, _replace("image.png", "."), 2, "."),
+    "picture of another size": (lambda: _grey("image.png", 10, 8), INPAINT, 2, "10x8"),
+    "unknown model": (lambda: None, (*INPAINT[:-1], "dogs"), 2, "digits"),
+    "corrupt checkpoint": (
+        lambda: _write("bad.safetensors", b"\0" * 100),
+        (*INPAINT[:-1], "bad.safetensors"),
+        2,
+        "damaged",
+    ),
+    "foreign checkpoint": (
+        lambda: torch.save({"weight": torch.zeros(2)}, "foreign.pt"),
+        (*INPAINT[:-1], "foreign.pt"),
+        2,
+        "nice.pt layout",
+    ),
+    "a pickle that would run code": (
+        lambda: torch.save(Harmful(), "harm.pt"),
+        (*INPAINT[:-1], "harm.pt"),
+        2,
+        "could run code",
+    ),
+    "output folder missing": (
+        lambda: None,
+        _replace("out.png", "nowhere/out.png"),
+        2,
+        "does not exist",
+    ),
+    "output is a folder": (
+        lambda: Path("dir.png").mkdir(),
+        _replace("out.png", "dir.png"),
+        2,
+        "is a folder",
+    ),
+    "output suffix unknown": (lambda: None, _replace("out.png", "out.xyz"), 2, "suffix"),
+    "history suffix unknown": (lambda: None, (*INPAINT, "--history", "h.mp4"), 2, "suffix"),
+    "negative steps": (lambda: None, (*INPAINT, "--steps", "-1"), 2, "steps=-1"),
+    "learning rate zero": (lambda: None, (*INPAINT, "--lr", "0"), 2, "positive"),
+    "paper with --lr": (lambda: None, (*INPAINT, "--method", "paper", "--lr", "1"), 2, "--lr"),
+    "unknown device": (lambda: None, (*INPAINT, "--device", "quantum"), 2, "quantum"),
+    "unknown option": (lambda: None, (*INPAINT, "--fast"), 2, "--fast"),
+    "score without a picture": (lambda: None, ("score", "none.png", "-m", "digits"), 2, "none.png"),
+    "sample of none": (lambda: None, ("sample", "-n", "0", "-o", "out.png"), 2, "--number is 0"),
+    "demo of another kind": (lambda: None, ("demo", "-o", "out.xyz"), 2, "out.xyz"),
+    "info of nothing": (lambda: None, ("info", "dogs"), 2, "dogs"),
+    "train on nothing": (lambda: None, ("train", "-d", "dogs", "-o", "out.safetensors"), 2, "dogs"),
+    "train to another suffix": (lambda: None, ("train", "-o", "out.png"), 2, ".safetensors"),
+    "train an unknown model": (
+        lambda: None,
+        ("train", "-m", "dogs", "-o", "out.safetensors"),
+        2,
+        "nice",
+    ),
+    "train with width 0": (
+        lambda: None,
+        ("train", "--width", "0", "-o", "out.safetensors"),
+        2,
+        "width",
+    ),
+    "resume nothing": (
+        lambda: None,
+        ("train", "--resume", "--width", "8", "-o", "out.safetensors"),
+        2,
+        "nothing to resume",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_clear_error(folder, run, name):
+    damage, arguments, code, words = BAD[name]
+    damage()
+    before = sorted(folder.rglob("*"))
+    outcome = run(*arguments)
+    assert (outcome.code, outcome.out) == (code, "")
+    assert words in outcome.err and "Traceback" not in outcome.err
+    assert "unexpected" not in outcome.err
+    # Nothing was written, and no pickle ran.
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_full_disk_leaves_no_trace(folder, run):
+    """A real short write, by a limit on the size of files, in a process of its own."""
+
+    def little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60, 60))
+
+    before = sorted(folder.iterdir())
+    done = subprocess.run(
+        [sys.executable, "-m", "likely.cli", *INPAINT, "--steps", "2"],
+        capture_output=True,
+        text=True,
+        preexec_fn=little_room,
+        env={"PYTHONDONTWRITEBYTECODE": "1", "PATH": ""},
+    )
+    assert done.returncode == 2 and "could not write out.png" in done.stderr
+    assert "Traceback" not in done.stderr and sorted(folder.iterdir()) == before
+
+
+def test_an_unexpected_error_is_no_traceback(folder, run, monkeypatch):
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(likely, "inpaint", broken)
+    code, _, err = run(*INPAINT)
+    assert code == 1 and "unexpected ZeroDivisionError: oops" in err and "Traceback" not in err
+
+
+def test_score_agrees_with_the_library(folder, run):
+    flow = likely.load("digits")
+    x = data.read_image("image.png")
+    report = json.loads(run("score", "image.png", "-m", "digits", "--json")[1])
+    assert report["scores"][0]["log_prob"] == pytest.approx(flow.log_prob(x).item(), abs=1e-3)
+    table = run("score", "image.png", "image.png", "-m", "digits")[1].splitlines()
+    assert table[0].split("\t") == ["log_prob", "bits_per_dim", "image"] and len(table) == 3
+
+
+def test_sample_draws_what_the_library_draws(folder, run):
+    report = json.loads(
+        run("sample", "-m", "digits", "-n", 5, "-o", "grid.png", "--seed", 3, "--json")[1]
+    )
+    flow = likely.load("digits")
+    expected = flow.log_prob(flow.sample(5, seed=3)).tolist()
+    assert report["log_prob"] == pytest.approx(expected, abs=1e-2)
+    assert pixels("grid.png").ndim == 2
+
+
+def test_info_lists_and_describes(folder, run):
+    assert "digits" in run("info")[1]
+    card = run("info", "digits")[1]
+    assert "likely train --data digits" in card and "| step |" in card
+    assert json.loads(run("info", "digits", "--json")[1])["card"]["data"] == "digits"
+    assert "digits" in json.loads(run("info", "--json")[1])["models"]
+
+
+def test_train_then_score(folder, run):
+    arguments = ("train", "--width", 8, "--depth", 1, "--steps", 30, "--batch", 64, "--json")
+    code, out, err = run(*arguments, "-o", "mine.safetensors", "--store", "bfloat16")
+    report = json.loads(out)
+    assert code == 0 and "nats" in err and report["stopped"] == "finished"
+    flow = likely.load("mine.safetensors")
+    test, _ = likely.training.evaluate(flow, data.digits().test, levels=17)
+    # The reported figure is that of the weights in the file.
+    assert report["test_nats"] == pytest.approx(test, abs=1e-3)
+    assert not Path("mine.safetensors.state").exists()
+
+
+def test_demo_writes_one_picture_and_one_table(folder, run):
+    code, out, _ = run("demo", "-n", 2, "--json", "-q")
+    report = json.loads(out)
+    assert code == 0 and Path("demo.png").stat().st_size > 5000
+    assert [w["way"] for w in report["ways"]] == ["plain recipe", "paper's recipe", "default"]
+    assert all(w["violation"] == 0 for w in report["ways"])
+    best = max(w["log_prob"] for w in report["ways"])
+    assert best > report["log_prob_originals"]
+
+
+def test_help_lists_the_commands(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    for command in ("demo", "inpaint", "score", "sample", "train", "info"):
+        assert command in out
