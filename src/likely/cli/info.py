@@ -30,7 +30,7 @@ def info(
             )
         return
     flow = likely.load(model)
-    card = {"parameters": sum(p.numel() for p in flow.parameters())} | read_card(model)
+    card = read_card(model) or {"parameters": sum(p.numel() for p in flow.parameters())}
     if as_json:
         print_json(model=model, config=flow.config, card=card)
     else:

@@ -30,9 +30,9 @@ class Dataset:
     """
 
     name: str
-    train: UInt8[Tensor, "n channels h w"]
-    valid: UInt8[Tensor, "n channels h w"]
-    test: UInt8[Tensor, "n channels h w"]
+    train: UInt8[Tensor, "n_train channels h w"]
+    valid: UInt8[Tensor, "n_valid channels h w"]
+    test: UInt8[Tensor, "n_test channels h w"]
     levels: int = 256
 
 

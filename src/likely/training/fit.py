@@ -44,7 +44,7 @@ class Progress:
 class Fit:
     """How a run ended. The flow holds the best averaged weights, in evaluation mode."""
 
-    history: list[dict[str, float]]
+    history: list[dict[str, int | float]]
     step: int
     best: float
     stopped: Literal["finished", "early", "interrupted"]
@@ -149,12 +149,14 @@ def fit(
             optimizer.step()
             state.step += 1
             state.running = (state.running[0] + value.item(), state.running[1] + 1)
-            if state.step % AVERAGE_EVERY == 0:
+            evaluating = state.step % every == 0 or state.step == recipe.steps
+            if evaluating or state.step % AVERAGE_EVERY == 0:
                 # Early on, the average reaches back no further than the steps there are.
-                decay = min(recipe.average, state.step / (state.step + 10.0)) ** AVERAGE_EVERY
-                torch._foreach_lerp_(state.average, parameters, 1 - decay)
+                decay = min(recipe.average, state.step / (state.step + 10.0))
+                since = min((state.step - 1) % n + 1 for n in (AVERAGE_EVERY, every))
+                torch._foreach_lerp_(state.average, parameters, 1 - decay**since)
 
-            if state.step % every == 0 or state.step == recipe.steps:
+            if evaluating:
                 current = [p.clone() for p in parameters]
                 put(state.average)
                 held_out = _evaluate(flow, valid, levels, dtype, recipe)

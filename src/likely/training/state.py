@@ -27,7 +27,7 @@ class State:
     #: the averaged parameters with the best held-out likelihood so far
     best: list[Tensor] = field(default_factory=list)
     #: evaluations: step, running training and held-out log-likelihood in nats
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, int | float]] = field(default_factory=list)
     #: sum and number of the training log-likelihoods since the last evaluation
     running: tuple[float, int] = (0.0, 0)
 
