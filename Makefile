@@ -21,6 +21,7 @@ lint: $(VENV)/.tested
 
 # torch comes first and by its exact version: the newest one brings gigabytes for graphics cards.
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "setting up $(VENV), once; this takes a few minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep ^torch== constraints.txt)"
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import warnings
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -148,11 +149,12 @@ def _load_safetensors(path: Path) -> Flow:
 def _load_nice_pt(path: Path, mean: Tensor | None) -> Flow:
     """Read the layout of coursework and tutorials: `coupling.{i}.in_block.0.weight` and so on."""
     try:
-        saved = torch.load(path, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings(action="ignore"):  # of foreign pickles, which are refused below
+            saved = torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} is no file of plain tensors: loading it could run code, so it was refused. "
-            "Save the model's state_dict() instead."
+            f"{path} is no file of plain tensors: it is damaged, or loading it could run code. It was "
+            "refused unread; save the model's state_dict() instead."
         ) from error
     except Exception as error:  # damaged bytes make the reader raise almost anything
         raise CheckpointError(f"{path} is damaged or no PyTorch file: {error}.") from error
@@ -196,6 +198,8 @@ def _read_wrapper(path: Path, saved: Mapping[str, Any], mean: Tensor | None) -> 
     missing = [key for key in ("mask_config", "in_out_dim") if key not in saved]
     if missing:
         raise CheckpointError(f"{path} wraps its weights but lacks {' and '.join(missing)}.")
+    if mean is not None and "mean" in saved:
+        raise CheckpointError(f"{path} holds its own mean; load it without mean=.")
     mean = saved.get("mean", mean)
     if not isinstance(mean, Tensor):
         raise CheckpointError(

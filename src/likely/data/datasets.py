@@ -137,7 +137,7 @@ def load_data(name: str) -> Dataset:
     if name in DATASETS:
         return DATASETS[name]()
     place = Path(name)
-    if place.is_dir():
+    if name and place.is_dir():
         x = read_folder(place)
     elif place.is_file():
         x = read_idx(place)

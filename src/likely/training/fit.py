@@ -107,13 +107,13 @@ def fit(
     device = next(flow.parameters()).device
     dtype = recipe.dtype(device)
     optimizer = _optimizer(flow, recipe)
-    run = settings(recipe, dtype, flow.config, len(train))
+    run = settings(recipe, dtype, flow.config, levels, train, valid)
     path = None if state_file is None else Path(state_file)
     parameters = [p.detach() for p in flow.parameters()]
     if resume and path is not None:
         state = load_state(path, flow, optimizer, run)
     else:
-        state = State(average=[p.clone() for p in parameters])
+        state = State(average=[p.clone() for p in parameters], best=[p.clone() for p in parameters])
     state.average = [a.to(device) for a in state.average]
     every = max(recipe.steps // recipe.evaluations, 1)
     stopped: Literal["finished", "early", "interrupted"] = "finished"
@@ -122,6 +122,16 @@ def fit(
     def put(weights: list[Tensor]) -> None:
         torch._foreach_copy_(parameters, [w.to(device) for w in weights])
 
+    def check_finite(*values: float) -> None:
+        if not all(math.isfinite(v) for v in values):
+            put(state.best)
+            flow.eval()
+            raise Diverged(
+                f"the log-likelihood or its gradient is not finite at step {state.step:,}; the last "
+                f"good weights are kept (held-out log-likelihood {state.best_valid:.1f} nats). "
+                f"Try a lower learning rate than {recipe.lr:g}."
+            )
+
     with borrowed_global_state(device), deferred_interrupt() as interrupt:
         while state.step < recipe.steps:
             if interrupt.is_set():
@@ -129,48 +139,42 @@ def fit(
                 break
             flow.train()
             seed_borrowed(_mix(recipe.seed, state.step), device)
-            batch = _batch(train, recipe, state.step).to(device)
+            batch = _continuous(_batch(train, recipe, state.step).to(device), levels)
             with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-                value = flow(_continuous(batch, levels)).mean()
-            loss = -value / batch[0].numel()
+                mean = flow(batch).mean()
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            (-mean / batch[0].numel()).backward()
             norm = torch.nn.utils.clip_grad_norm_(flow.parameters(), recipe.clip)
-            if not (torch.isfinite(value) and torch.isfinite(norm)):
-                put(state.best or state.average)
-                flow.eval()
-                raise Diverged(
-                    f"the loss or its gradient is not finite at step {state.step + 1}; the last good "
-                    f"weights are kept (held-out log-likelihood {state.best_valid:.1f} nats). "
-                    f"Try a lower learning rate than {recipe.lr:g}."
-                )
+            value = mean.item()
+            check_finite(value, norm.item())
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate(state.step) * group["factor"]
             optimizer.step()
             state.step += 1
-            state.running = (state.running[0] + value.item(), state.running[1] + 1)
+            state.running = (state.running[0] + value, state.running[1] + 1)
+
             evaluating = state.step % every == 0 or state.step == recipe.steps
             if evaluating or state.step % AVERAGE_EVERY == 0:
                 # Early on, the average reaches back no further than the steps there are.
                 decay = min(recipe.average, state.step / (state.step + 10.0))
                 since = min((state.step - 1) % n + 1 for n in (AVERAGE_EVERY, every))
                 torch._foreach_lerp_(state.average, parameters, 1 - decay**since)
-
             if evaluating:
                 current = [p.clone() for p in parameters]
                 put(state.average)
                 held_out = _evaluate(flow, valid, levels, dtype, recipe)
-                improved = held_out > state.best_valid
+                check_finite(held_out)
+                if held_out > state.best_valid:
+                    state.best = [a.clone() for a in state.average]
                 total, count = state.running
                 state.history.append({"step": state.step, "train": total / count, "valid": held_out})
                 state.running = (0.0, 0)
-                if improved:
-                    state.best = [a.clone() for a in state.average]
                 put(current)
+
             if report is not None:
                 latest = state.history[-1]["valid"] if state.history else None
                 best = state.best_valid if state.history else None
-                report(Progress(state.step, recipe.steps, value.item(), latest, best))
+                report(Progress(state.step, recipe.steps, value, latest, best))
             if state.since_best >= recipe.patience:
                 stopped = "early"
                 break
@@ -182,7 +186,7 @@ def fit(
         save_state(path, state, flow, optimizer, run)
     elif path is not None:
         path.unlink(missing_ok=True)
-    put(state.best or state.average)
+    put(state.best)
     flow.eval()
     return Fit(state.history, state.step, state.best_valid, stopped)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ class State:
     step: int = 0
     #: the exponential average of the parameters, in their order
     average: list[Tensor] = field(default_factory=list)
-    #: the averaged parameters with the best held-out likelihood so far
+    #: the averaged parameters with the best held-out likelihood so far, the start before any
     best: list[Tensor] = field(default_factory=list)
     #: evaluations: step, running training and held-out log-likelihood in nats
     history: list[dict[str, int | float]] = field(default_factory=list)
@@ -97,11 +98,18 @@ def load_state(
         raise CheckpointError(f"{path} is damaged and cannot be resumed: {error}") from error
 
 
-def settings(recipe: Recipe, dtype: torch.dtype, config: Any, rows: int) -> dict[str, Any]:
+def settings(
+    recipe: Recipe, dtype: torch.dtype, config: Any, levels: int, *rows: Tensor
+) -> dict[str, Any]:
     """Return what must agree between a run and the state it resumes."""
     return {
         **{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()},
         "precision": str(dtype),
         "model": repr(config),
-        "rows": rows,
+        "levels": levels,
+        "data": hashlib.sha256(b"".join(_bytes(r) for r in rows)).hexdigest(),
     }
+
+
+def _bytes(rows: Tensor) -> bytes:
+    return rows.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()

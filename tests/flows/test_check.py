@@ -1,0 +1,63 @@
+"""flows.check passes what is right and reports what is wrong."""
+
+import pytest
+import torch
+
+from likely import flows
+
+
+class Wrong(flows.Bijection):
+    """x -> 3 x, with a slip of choice."""
+
+    def __init__(self, slip: str) -> None:
+        super().__init__()
+        self.slip = slip
+
+    def forward_and_log_det(self, x):
+        one = torch.ones((), dtype=x.dtype)
+        log_det = (3 * one).log() * (1 if self.slip == "forgets the dimension" else x[0].numel())
+        return 3 * x, log_det.expand(len(x))
+
+    def inverse_and_log_det(self, z):
+        _, log_det = self.forward_and_log_det(z)
+        return z / (2.5 if self.slip == "does not invert" else 3), (
+            log_det if self.slip == "inverse has the wrong sign" else -log_det
+        )
+
+
+def batch() -> torch.Tensor:
+    return torch.rand(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.5
+
+
+def test_right_map():
+    found = flows.check(Wrong("makes none"), batch())
+    assert max(found.round_trip, found.log_det, found.inverse_log_det) < 1e-14
+
+
+@pytest.mark.parametrize(
+    ("slip", "field"),
+    [
+        ("forgets the dimension", "log_det"),
+        ("does not invert", "round_trip"),
+        ("inverse has the wrong sign", "inverse_log_det"),
+    ],
+)
+def test_wrong_maps_are_found(slip, field):
+    found = vars(flows.check(Wrong(slip), batch()))
+    assert found.pop(field) > 0.09
+    assert max(found.values()) < 1e-14, "the other figures are right"
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("train", [True, False])
+def test_right_flow_in_either_mode(randomize, dropout, train, same_global_state):
+    flow = randomize(flows.nice((1, 3, 3), width=16, depth=2, dropout=dropout)).train(train)
+    before = {k: v.clone() for k, v in flow.state_dict().items()}
+    x = torch.rand(3, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    with same_global_state():
+        found = flows.check(flow, x)
+    assert found.round_trip < 1e-5 and found.log_det < 1e-12 and found.inverse_log_det < 1e-12
+    # It is left as it was: mode, precision, weights, gradients.
+    assert flow.training == train
+    for name, p in flow.named_parameters():
+        assert torch.equal(p, before[name]) and p.requires_grad and p.grad is None
