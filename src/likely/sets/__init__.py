@@ -3,8 +3,25 @@
 Every set holds one constraint for each row of a batch `(B, *event)`; rows are independent problems.
 """
 
+from likely.sets.affine import Affine
+from likely.sets.ball import Ball
 from likely.sets.box import Box
 from likely.sets.convex import ConvexSet
+from likely.sets.halfspace import Halfspace
+from likely.sets.l1ball import L1Ball
+from likely.sets.monotone import Monotone
 from likely.sets.observed import BoundedObserved, Observed
+from likely.sets.simplex import Simplex
 
-__all__ = ["BoundedObserved", "Box", "ConvexSet", "Observed"]
+__all__ = [
+    "Affine",
+    "Ball",
+    "BoundedObserved",
+    "Box",
+    "ConvexSet",
+    "Halfspace",
+    "L1Ball",
+    "Monotone",
+    "Observed",
+    "Simplex",
+]

@@ -98,9 +98,36 @@ class BoundedObserved(ConvexSet):
         return torch.maximum(self.box.violation(x), self.observed.violation(x))
 
 
+@closed_form(Observed, Observed)
+def _(first: Observed, second: Observed) -> Observed:
+    one, two, one_mask, two_mask = together(
+        values=first.values, other_values=second.values, mask=first.mask, other_mask=second.mask
+    )
+    conflict = one_mask & two_mask & (one != two)
+    if conflict.any():
+        where = tuple(int(i) for i in conflict.nonzero()[0])
+        raise Infeasible(
+            f"{int(conflict.sum())} value(s) are measured twice and differ, the first is "
+            f"{one[where].item():.9g} and {two[where].item():.9g} at index {where}. "
+            "Decide for one of them, or mark the entries as missing in the other."
+        )
+    return Observed(one_mask | two_mask, torch.where(one_mask, one, two))
+
+
 closed_form(Box, Observed)(BoundedObserved)
 
 
 @closed_form(Box, BoundedObserved)
 def _(box: Box, both: BoundedObserved) -> ConvexSet:
     return BoundedObserved(box & both.box, both.observed)  # type: ignore[arg-type]
+
+
+@closed_form(Observed, BoundedObserved)
+def _(observed: Observed, both: BoundedObserved) -> ConvexSet:
+    return BoundedObserved(both.box, both.observed & observed)  # type: ignore[arg-type]
+
+
+@closed_form(BoundedObserved, BoundedObserved)
+def _(first: BoundedObserved, second: BoundedObserved) -> ConvexSet:
+    box, observed = first.box & second.box, first.observed & second.observed
+    return BoundedObserved(box, observed)  # type: ignore[arg-type]

@@ -31,9 +31,9 @@ def minimize(
 ) -> Solution:
     """Minimise a function of each row over a convex set, `min_{x in C} f(x)`.
 
-    Every iterate is the projection of some point, the start included, and so lies in the set. A row
-    stops by itself, on its tolerance or on a value or gradient that is not finite, and is frozen from
-    then on.
+    Every iterate is the projection of some point, the start included, and so lies in the set, to the
+    tolerance that the set states: exactly for boxes and measured values. A row stops by itself, on its
+    tolerance or on a value or gradient that is not finite, and is frozen from then on.
 
     Args:
         fun: f, differentiable, from `(B, *event)` to `(B,)`; row i of the result may depend on row i

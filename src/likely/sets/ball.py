@@ -1,0 +1,78 @@
+"""The Euclidean ball."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from likely.errors import Infeasible, InvalidInput
+from likely.sets.convex import ConvexSet
+from likely.sets.parameters import column, double, one_each
+
+
+@final
+class Ball(ConvexSet):
+    """The ball `{x : ||x - center||_2 <= radius}`, over all entries of an event.
+
+    Projection: `argmin_{||x - c|| <= r} ||x - y||_2 = c + (y - c) min(1, r / ||y - c||_2)`. Points
+    inside keep every bit. Lengths are summed in float64: the violation of a projected point is at most
+    `2 eps (||center||_2 + radius)`, eps being that of the dtype of y, whatever the number of entries.
+
+    Args:
+        center: a number, or a tensor that broadcasts to `(B, *event)`.
+        radius: a number, or one for each row, `(B,)`; 0 for the center alone.
+
+    Raises:
+        Infeasible: a radius is negative.
+        InvalidInput: a parameter is not finite or has the wrong shape; on use, it does not fit the
+            points.
+        InvalidType: a parameter is no number and no real tensor.
+
+    Reference: Bauschke and Combettes 2017, example 3.18.
+
+    Example:
+        >>> Ball(0.0, 1.0).project(torch.tensor([[3.0, 4.0], [0.5, 0.5]]))
+        tensor([[0.6000, 0.8000],
+                [0.5000, 0.5000]])
+    """
+
+    def __init__(self, center: float | Tensor, radius: float | Float[Tensor, " batch"]) -> None:
+        self.center, self.radius = double("center", center), one_each("radius", radius)
+        if (self.radius < 0).any():
+            raise Infeasible(
+                f"radius is {self.radius.min().item():g}, so the ball is empty; expected 0 or more."
+            )
+
+    def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
+        """Return `center + (y - center) min(1, radius / ||y - center||)`."""
+        ray, length, radius = self._ray(y)
+        outside = length > radius
+        # Where nothing moves, dividing by 1 keeps the gradient finite at the center.
+        ratio = radius / torch.where(outside, length, torch.ones_like(length))
+        shape = (-1, *[1] * (y.ndim - 1))
+        moved = self.center.to(y) + ray * ratio.to(y.dtype).reshape(shape)
+        return torch.where(outside.reshape(shape), moved, y)
+
+    def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
+        """Return the distance from the ball, `max(||x - center||_2 - radius, 0)`."""
+        _, length, radius = self._ray(x)
+        return (length - radius).clamp(min=0.0)[:, 0].to(x.dtype)
+
+    def _ray(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `y - center`, its length `(B, 1)` in float64, and the radius."""
+        try:
+            ray = y - self.center.to(y)
+        except RuntimeError:
+            ray = y[:0]
+        if ray.shape != y.shape:
+            raise InvalidInput(
+                f"center has shape {tuple(self.center.shape)}, the points {tuple(y.shape)}; "
+                "expected a center that broadcasts to the points."
+            )
+        length = torch.linalg.vector_norm(
+            ray[:, None].flatten(1), dim=1, keepdim=True, dtype=torch.float64
+        )
+        return ray, length, column("radius", self.radius, y)

@@ -1,0 +1,90 @@
+"""Non-negative entries with a given sum."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from likely.errors import InvalidInput
+from likely.sets.convex import ConvexSet, largest
+from likely.sets.parameters import column, flat, like, one_each
+
+
+@final
+class Simplex(ConvexSet):
+    """The simplex `{x : x >= 0, sum_i x_i = total}`, over the flattened event.
+
+    Projection: `argmin_{x >= 0, sum x = total} ||x - y||_2 = max(y - t, 0)`, with the one t that makes
+    the sum right; it is found by sorting, all rows at once. Points inside keep every bit. The
+    arithmetic is in float64 and rounded once: the entries are >= 0 exactly, and the violation of a
+    projected point is at most `2 eps total`, eps being that of the dtype of y, however far away y is.
+
+    Args:
+        total: the sum, above 0, a number, or one for each row, `(B,)`.
+
+    Raises:
+        InvalidInput: a total is not above 0 or not finite, or has the wrong shape; on use, there are
+            not as many totals as rows, or no entries to sum.
+        InvalidType: total is no number and no real tensor.
+
+    Reference: Held, Wolfe and Crowder 1974; Duchi, Shalev-Shwartz, Singer and Chandra 2008.
+
+    Example:
+        >>> Simplex(1.0).project(torch.tensor([[0.5, 1.0, -3.0], [0.25, 0.25, 0.5]]))
+        tensor([[0.2500, 0.7500, 0.0000],
+                [0.2500, 0.2500, 0.5000]])
+    """
+
+    def __init__(self, total: float | Float[Tensor, " batch"]) -> None:
+        self.total = one_each("total", total)
+        if (self.total <= 0).any():
+            raise InvalidInput(
+                f"total is {self.total.min().item():g}; expected a number above 0, as the entries are "
+                ">= 0 and add up to it. For total 0 the only point is 0: that is Box(0.0, 0.0)."
+            )
+
+    def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
+        """Return `max(y - t, 0)`, its sum being the total."""
+        rows, total = flat(y), column("total", self.total, y)
+        if not rows.shape[1]:
+            raise InvalidInput(f"y has shape {tuple(y.shape)}; expected at least one entry in a row.")
+        inside = (rows >= 0).all(1, keepdim=True) & (rows.sum(1, keepdim=True) == total)
+        return like(onto_simplex(y[:, None].flatten(1), total, inside), y)
+
+    def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
+        """Return `max(max_i -x_i, |sum_i x_i - total| / sqrt(n), 0)`, all of them distances."""
+        rows = flat(x)
+        excess = (rows.sum(1, keepdim=True) - column("total", self.total, x)).abs()
+        return largest(torch.cat([excess / sqrt(max(rows.shape[1], 1)), -rows], 1).clamp(min=0.0)).to(
+            x.dtype
+        )
+
+
+def onto_simplex(
+    rows: Float[Tensor, "batch n"],
+    total: Float[Tensor, "rows 1"],
+    inside: Tensor,
+) -> Float[Tensor, "batch n"]:
+    """Return the projection of flat rows, in float64; a total may be 0. Rows `inside` keep every bit.
+
+    The entries above the threshold t are found without a gradient; t is their excess over the total,
+    shared equally, so that the gradient is the projection's, at points inside too.
+    """
+    with torch.no_grad():
+        # Counted from the largest entry, the sums keep their digits however far away y is.
+        descending = rows.sort(1, descending=True).values.double()
+        top = torch.where(inside, torch.zeros_like(total), descending[:, :1])
+        descending = descending - top
+        excess = descending.cumsum(1) - total
+        count = torch.arange(1, rows.shape[1] + 1, device=rows.device)
+        last = (descending * count > excess).sum(1, keepdim=True).clamp(min=1) - 1
+        above = torch.where(inside, rows > 0, rows.double() - top >= descending.gather(1, last))
+    shifted = rows.double() - top
+    kept = torch.where(above, shifted, torch.zeros_like(shifted))
+    threshold = (kept.sum(1, keepdim=True) - total) / above.sum(1, keepdim=True)
+    below = torch.where(inside, rows, torch.zeros_like(rows)).detach().double()
+    return torch.where(above, (shifted - threshold).clamp(min=0.0), below)
