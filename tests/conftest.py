@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests: random weights, a bare NICE to compare with, and where MNIST is."""
+"""Fixtures shared by the tests: random weights, a bare NICE, comparisons, and where MNIST is."""
 
 import math
 import os
@@ -102,6 +102,36 @@ def bare_log_prob() -> Callable[..., Tensor]:
         return -(F.softplus(z) + F.softplus(-z)).sum(1) + scale.sum()
 
     return evaluate
+
+
+@pytest.fixture(params=[torch.float64, torch.float32], ids=str)
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def same_bits() -> Callable[[Tensor, Tensor], bool]:
+    """`same_bits(a, b)`: equal to the bit, so that the two zeros differ."""
+
+    def compare(a: Tensor, b: Tensor) -> bool:
+        whole = {torch.float32: torch.int32, torch.float64: torch.int64}[a.dtype]
+        return a.dtype == b.dtype and torch.equal(*(t.contiguous().view(whole) for t in (a, b)))
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def attack() -> type:
+    """`attack(folder)`: an object that runs code when it is unpickled: it makes the folder."""
+
+    class Attack:
+        def __init__(self, marker: Path) -> None:
+            self.marker = marker
+
+        def __reduce__(self) -> tuple:
+            return os.mkdir, (str(self.marker),)
+
+    return Attack
 
 
 @pytest.fixture(scope="session")

@@ -3,39 +3,29 @@
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from laws.solvers_registry import (
+    BOX,
+    CASES,
+    EXACT,
+    ROWS,
+    SHAPE,
+    Case,
+    equal,
+    overshoot,
+    quadratic,
+    run,
+    start,
+    value_of,
+)
 from likely import minimize, sets, solvers
-from likely.errors import InvalidInput, InvalidType
-from likely.solvers import Annealed, Iterate, Method, ProjectedAdam, ProjectedGradient, Solution, Status
-
-ROWS, EVENT = 3, (2, 3)
-SHAPE = (ROWS, *EVENT)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A method that suits the quadratics below, and whether it draws."""
-
-    method: Method
-    draws: bool = False
-    #: how close to the optimum it must come, in float64
-    close: float = 1e-9
-
-
-CASES = {
-    "gradient": Case(ProjectedGradient(lr=0.4, steps=120)),
-    # The steps fall from 0.4 to 0.35, and their sum suffices for the least curvature, 1/2.
-    "annealed, quiet": Case(Annealed(scale=400.0, offset=1000.0, batch=1.0, noise=0.0, steps=150)),
-    "annealed": Case(Annealed(scale=4.0, offset=8.0, batch=1.0, noise=0.1, steps=100), draws=True),
-    "adam": Case(ProjectedAdam(lr=0.1, steps=200, betas=(0.8, 0.9)), close=1e-6),
-}
-EXACT = {name: c for name, c in CASES.items() if not c.draws}
+from likely.solvers import Annealed, Iterate, Method, ProjectedGradient, Solution, Status
 
 
 @pytest.fixture(params=CASES, ids=lambda name: name.replace(", ", "_"))
@@ -46,39 +36,6 @@ def case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture(params=EXACT, ids=lambda name: name.replace(", ", "_"))
 def exact(request: pytest.FixtureRequest) -> Case:
     return EXACT[request.param]
-
-
-def quadratic(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Return curvatures in [0.5, 2] and centres, some outside [0, 1], of sum(a (x - c)^2) / 2."""
-    generator = torch.Generator().manual_seed(0)
-    a = 0.5 + 1.5 * torch.rand(SHAPE, generator=generator, dtype=torch.float64)
-    c = 0.5 + torch.randn(SHAPE, generator=generator, dtype=torch.float64)
-    assert ((c < 0) | (c > 1)).any() and ((c > 0) & (c < 1)).any()
-    return a.to(dtype), c.to(dtype)
-
-
-def value_of(a: Tensor, c: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda x: 0.5 * (a * (x - c).square()).flatten(1).sum(1)
-
-
-def start(dtype: torch.dtype = torch.float64) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return torch.rand(SHAPE, generator=generator, dtype=dtype)
-
-
-BOX = sets.Box(0.0, 1.0)
-
-
-def equal(a: Solution, b: Solution) -> bool:
-    pairs = ((a.x, b.x), (a.value, b.value), (a.stationarity, b.stationarity), (a.steps, b.steps))
-    return all(torch.equal(p, q) for p, q in pairs) and a.status == b.status
-
-
-def run(
-    fun: Callable[[Tensor], Tensor], x: Tensor, method: Method, within: sets.ConvexSet | None = BOX
-) -> tuple[Solution, list[Iterate]]:
-    seen: list[Iterate] = []
-    return minimize(fun, x, within, method, seed=5, on_step=seen.append), seen
 
 
 def test_every_exported_method_is_registered() -> None:
@@ -256,11 +213,6 @@ def test_running_out_of_steps_is_said(case: Case) -> None:
     assert Status.COMPLETED.ok and Status.CONVERGED.ok and Status.UNCHANGED.ok
 
 
-def overshoot(x: Tensor) -> Tensor:
-    """(x - 1/2)^2 with the slope of x: methods run past the best point down to 0."""
-    return (x - x.detach() + (x.detach() - 0.5).square()).flatten(1).sum(1)
-
-
 def test_keep_last_and_best(case: Case) -> None:
     x = torch.linspace(0.8, 1.0, ROWS, dtype=torch.float64)[:, None].expand(ROWS, 4)
     last, seen = run(overshoot, x, replace(case.method, keep="last", steps=60))
@@ -325,181 +277,3 @@ def test_leaves_gradients_of_parameters_alone(case: Case) -> None:
     x = start().requires_grad_()
     sol, _ = run(lambda x: (x - c).square().flatten(1).sum(1), x, replace(case.method, steps=3))
     assert c.grad is None and x.grad is None and not sol.x.requires_grad
-
-
-# What each method says it does, against torch's own optimisers or the formula.
-
-
-def descend(optimizer: torch.optim.Optimizer, x: Tensor, a: Tensor, c: Tensor) -> None:
-    optimizer.zero_grad()
-    value_of(a, c)(x).sum().backward()
-    optimizer.step()
-
-
-def test_projected_gradient_is_sgd_with_a_projection() -> None:
-    a, c = quadratic()
-    _, seen = run(value_of(a, c), start(), ProjectedGradient(lr=0.05, steps=30))
-    x = start().requires_grad_()
-    optimizer = torch.optim.SGD([x], lr=0.05)
-    for i in seen[1:]:
-        descend(optimizer, x, a, c)
-        x.data.clamp_(0, 1)
-        torch.testing.assert_close(i.x, x.data, rtol=0, atol=1e-14)
-
-
-@pytest.mark.parametrize("betas, eps", [((0.9, 0.999), 1e-8), ((0.5, 0.7), 0.1), ((0.0, 0.0), 1e-3)])
-def test_projected_adam_is_adam_with_half_a_cosine(betas: tuple[float, float], eps: float) -> None:
-    a, c = quadratic()
-    steps = 40
-    method = ProjectedAdam(lr=0.05, steps=steps, betas=betas, eps=eps)
-    _, seen = run(value_of(a, c), start(), method)
-    x = start().requires_grad_()
-    optimizer = torch.optim.Adam([x], lr=0.05, betas=betas, eps=eps)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    for i in seen[1:]:
-        descend(optimizer, x, a, c)
-        schedule.step()
-        x.data.clamp_(0, 1)
-        torch.testing.assert_close(i.x, x.data, rtol=0, atol=1e-12)
-
-
-def test_annealed_is_the_formula() -> None:
-    a, c = quadratic()
-    method = Annealed(scale=3.0, offset=7.0, batch=5.0, noise=0.2, steps=25)
-    _, seen = run(value_of(a, c), start(), method)
-    generator = torch.Generator().manual_seed(5)
-    x = start()
-    for k, i in enumerate(seen[1:]):
-        noise = torch.randn(SHAPE, generator=generator, dtype=torch.float64)
-        x = x + 3.0 / (7.0 + k) * (-a * (x - c) / 5.0 + 0.2 * noise)
-        x = x.clamp(0, 1)
-        torch.testing.assert_close(i.x, x, rtol=0, atol=1e-13)
-
-
-def test_defaults_are_the_recipes() -> None:
-    plain, paper = ProjectedGradient(), Annealed()
-    assert (plain.lr, plain.steps, plain.tol, plain.keep) == (1e-3, 300, None, "last")
-    assert (paper.scale, paper.offset, paper.batch, paper.noise) == (10.0, 100.0, 100.0, 1.0)
-    assert paper.keep == "last" and ProjectedAdam().keep == "best"
-    a, c = quadratic()
-    default = minimize(value_of(a, c), 2 * start())
-    free = minimize(value_of(a, c), 2 * start(), sets.Box(-math.inf, math.inf), ProjectedAdam())
-    assert equal(default, free)
-
-
-def test_annealed_noise_has_the_stated_size() -> None:
-    # With no gradient, x_K ~ N(0, noise^2 sum a_k^2). n entries: the mean square over its expectation
-    # is chi-squared over n; |z| > 5 on its normal limit is a false alarm once in 1.7 million.
-    n, steps = 200_000, 4
-    method = Annealed(scale=3.0, offset=2.0, batch=7.0, noise=0.5, steps=steps)
-    x = torch.zeros(1, n, dtype=torch.float64)
-    sol = minimize(lambda x: 0 * x.sum(1), x, None, method, seed=0)
-    variance = 0.25 * sum((3.0 / (2.0 + k)) ** 2 for k in range(steps))
-    z = (sol.x.square().mean().item() / variance - 1) / math.sqrt(2 / n)
-    assert abs(z) < 5
-    assert abs(sol.x.mean().item()) < 5 * math.sqrt(variance / n)
-
-
-def test_annealed_with_noise_averages_at_the_optimum() -> None:
-    # On a quadratic the recursion is linear: E[x_k] - c = prod(1 - a_j curvature) (x_0 - c).
-    n, steps = 50_000, 40
-    method = Annealed(scale=4.0, offset=8.0, batch=2.0, noise=1.0, steps=steps)
-    x = torch.full((n, 1), 3.0, dtype=torch.float64)
-    sol = minimize(lambda x: (x - 0.5).square().sum(1), x, None, method, seed=1)
-    left = math.prod(1 - 4.0 / (8.0 + k) for k in range(steps)) * 2.5
-    error = sol.x.mean().item() - (0.5 + left)
-    # |z| > 5: a false alarm once in 1.7 million.
-    assert abs(error) < 5 * sol.x.std().item() / math.sqrt(n)
-
-
-# Errors at the door.
-
-
-@pytest.mark.parametrize("method", [ProjectedGradient, Annealed, ProjectedAdam])
-@pytest.mark.parametrize(
-    "bad", [{"steps": -1}, {"tol": -1e-3}, {"tol": math.nan}, {"keep": "first"}], ids=str
-)
-def test_bad_schedules_are_refused(method: type[Method], bad: dict) -> None:
-    (name, value), *_ = bad.items()
-    with pytest.raises(InvalidInput, match=f"{name}={value!r}"):
-        method(**bad)
-
-
-@pytest.mark.parametrize(
-    "method, names",
-    [
-        (ProjectedGradient, ["lr"]),
-        (Annealed, ["scale", "offset", "batch"]),
-        (ProjectedAdam, ["lr", "eps"]),
-    ],
-)
-@pytest.mark.parametrize("rate", [0.0, -1.0, math.inf, math.nan])
-def test_bad_rates_are_refused(method: type[Method], names: list[str], rate: float) -> None:
-    for name in names:
-        with pytest.raises(InvalidInput, match=f"got {rate} "):
-            method(**{name: rate})
-
-
-@pytest.mark.parametrize("noise", [-0.1, math.inf, math.nan])
-def test_bad_noise_is_refused(noise: float) -> None:
-    with pytest.raises(InvalidInput, match=f"noise is {noise}"):
-        Annealed(noise=noise)
-
-
-@pytest.mark.parametrize("betas", [(1.0, 0.9), (0.9, 1.0), (-0.1, 0.9), (math.nan, 0.9)])
-def test_bad_betas_are_refused(betas: tuple[float, float]) -> None:
-    with pytest.raises(InvalidInput, match="betas"):
-        ProjectedAdam(betas=betas)
-
-
-def test_methods_are_values() -> None:
-    assert ProjectedAdam(lr=0.1) == ProjectedAdam(lr=0.1) != ProjectedAdam(lr=0.2)
-    with pytest.raises(AttributeError):
-        ProjectedAdam().lr = 1.0
-
-
-@pytest.mark.parametrize(
-    "fun, got",
-    [
-        (lambda x: x.flatten(1).sum(1, keepdim=True), r"\(3, 1\)"),
-        (lambda x: x.sum(), r"returned \(\)"),
-        (lambda x: x, r"\(3, 2, 3\)"),
-        (lambda x: 1.0, "float"),
-        (lambda x: x.detach().flatten(1).sum(1), "differentiable"),
-        (lambda x: torch.zeros(ROWS, requires_grad=True) * 2, "differentiable"),
-    ],
-)
-def test_functions_that_do_not_fit_are_refused(fun: Callable, got: str) -> None:
-    with pytest.raises(InvalidInput, match=got):
-        minimize(fun, start(), BOX)
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_the_start_is_finite(bad: float) -> None:
-    x = start()
-    x[1, 0, 2] = bad
-    with pytest.raises(InvalidInput, match=r"start .*1 NaN or infinite"):
-        minimize(overshoot, x, BOX)
-
-
-@pytest.mark.parametrize(
-    "x, got", [(torch.zeros(2, 3, dtype=torch.long), "int64"), ([[0.0]], "list"), (None, "NoneType")]
-)
-def test_the_start_is_a_floating_tensor(x: object, got: str) -> None:
-    with pytest.raises(InvalidType, match=f"start .*{got}"):
-        minimize(overshoot, x, BOX)
-
-
-def test_the_start_has_rows() -> None:
-    with pytest.raises(InvalidInput, match="start"):
-        minimize(overshoot, torch.tensor(1.0), BOX)
-
-
-def test_a_set_over_another_shape_is_refused() -> None:
-    with pytest.raises(InvalidInput, match=r"\(1, 4\).*\(3, 4\)"):
-        minimize(overshoot, torch.zeros(1, 4), sets.Box(torch.zeros(3, 4), 1.0))
-
-
-def test_seed_and_generator_exclude_each_other() -> None:
-    with pytest.raises(InvalidInput, match="seed and generator"):
-        minimize(overshoot, start(), BOX, seed=0, generator=torch.Generator())

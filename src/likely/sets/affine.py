@@ -45,8 +45,8 @@ class Affine(ConvexSet):
 
     def __init__(
         self,
-        A: Float[Tensor, "m n"],  # noqa: N803
-        b: float | Float[Tensor, "*batch m"],
+        A: Float[Tensor, "*m n"],  # noqa: N803
+        b: float | Float[Tensor, "*shape"],
     ) -> None:
         matrix, right = double("A", A), double("b", b)
         if matrix.ndim == 1:
