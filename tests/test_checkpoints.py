@@ -52,6 +52,13 @@ def test_saving_leaves_the_flow_alone(flow, tmp_path):
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool])
+def test_weights_are_stored_as_floats_only(flow, tmp_path, dtype):
+    with pytest.raises(InvalidInput, match=r"expected torch\.float32"):
+        likely.save(flow, tmp_path / "mine.safetensors", dtype=dtype)
+    assert not list(tmp_path.iterdir())
+
+
 def test_hand_made_flows_are_refused(tmp_path):
     flow = flows.Flow(flows.DiagonalScaling((3,)), flows.StandardNormal((3,)), (3,))
     with pytest.raises(CheckpointError, match="by hand"):
@@ -159,7 +166,7 @@ def test_truncated_safetensors_are_refused(flow, tmp_path, part):
     likely.save(flow, file)
     content = file.read_bytes()
     file.write_bytes(content[: int(part * len(content))])
-    with pytest.raises(CheckpointError, match="damaged"):
+    with pytest.raises(CheckpointError, match=r"damaged|0 bytes"):
         likely.load(file)
 
 
@@ -195,7 +202,7 @@ def test_names_lead_to_their_files(monkeypatch, flow, tmp_path):
 
 @pytest.mark.parametrize("name", ["none.safetensors", "none.pt", ".", ""])
 def test_missing_files_are_refused(name):
-    with pytest.raises(CheckpointError, match="no such file"):
+    with pytest.raises(CheckpointError, match=r"no such file|is a folder"):
         likely.load(name)
 
 

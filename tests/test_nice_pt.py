@@ -204,11 +204,11 @@ def test_truncated_pt_is_refused(tmp_path, bare_state, as_zip):
     content = file.read_bytes()
     for part in (0, 1, 2, 10, 100, len(content) // 2, len(content) - 100, len(content) - 1):
         file.write_bytes(content[:part])
-        with pytest.raises(CheckpointError, match=r"nice\.pt is (damaged|no file)"):
+        with pytest.raises(CheckpointError, match=r"nice\.pt is (damaged|no file|empty)"):
             likely.load(file)
 
 
-def test_an_empty_pt_is_called_damaged(tmp_path):
+def test_an_empty_pt_is_called_empty(tmp_path):
     (tmp_path / "nice.pt").touch()
-    with pytest.raises(CheckpointError, match="damaged"):
+    with pytest.raises(CheckpointError, match="0 bytes"):
         likely.load(tmp_path / "nice.pt")

@@ -1,4 +1,4 @@
-"""likely puts exact likelihoods to work: learn them, restore with them, and say how sure you are."""
+"""likely puts exact likelihoods to work: learn densities, and restore what is missing with them."""
 
 from likely import data, flows, sets, solvers, training
 from likely.checkpoints import load, save

@@ -49,7 +49,7 @@ def save(
 
     Raises:
         CheckpointError: the flow was put together by hand, so that there is no recipe to rebuild it.
-        InvalidInput: the suffix is another.
+        InvalidInput: the suffix is another, or dtype is not a floating-point one.
         OutputError: the file cannot be written.
 
     Example:
@@ -61,6 +61,10 @@ def save(
     """
     if Path(path).suffix != ".safetensors":
         raise InvalidInput(f"cannot save to {path}; expected a name that ends in .safetensors.")
+    if dtype is not None and not dtype.is_floating_point:
+        raise InvalidInput(
+            f"cannot store weights as {dtype}; expected torch.float32 or torch.bfloat16."
+        )
     if flow.config is None:
         raise CheckpointError(
             "this flow was put together by hand and cannot be rebuilt from a file; save its "
@@ -93,6 +97,10 @@ def load(name_or_path: Path | str, *, mean: Float[Tensor, "*event"] | None = Non
     """
     known = shipped()
     path = known.get(str(name_or_path), Path(name_or_path))
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; expected a .safetensors or .pt file.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise CheckpointError(f"{path} is empty (0 bytes); expected a saved model.")
     if not path.is_file():
         raise CheckpointError(
             f"no model named {str(name_or_path)!r} and no such file; expected one of "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol, TypeAlias, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from likely.errors import InvalidInput, InvalidType
 
@@ -83,6 +84,20 @@ def log_prob_of(density: Density | LogProb, event_shape: torch.Size) -> LogProb:
         return result.to(x.dtype)
 
     return log_prob
+
+
+@contextmanager
+def evaluating(density: object) -> Iterator[None]:
+    """Put a density that is a module into evaluation mode, without dropout, and back as it was."""
+    modules = list(density.modules()) if isinstance(density, nn.Module) else []
+    training = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.training = False
+        yield
+    finally:
+        for module, was in zip(modules, training, strict=True):
+            module.training = was
 
 
 def _with_event(

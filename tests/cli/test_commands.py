@@ -201,6 +201,28 @@ BAD = {
     ),
     "output suffix unknown": (lambda: None, _replace("out.png", "out.xyz"), 2, "suffix"),
     "history suffix unknown": (lambda: None, (*INPAINT, "--history", "h.mp4"), 2, "suffix"),
+    "a lossy output": (lambda: None, _replace("out.png", "out.jpg"), 2, "lossless"),
+    "output over the mask": (lambda: None, _replace("out.png", "mask.png"), 2, "both mask.png"),
+    "output over the image": (lambda: None, _replace("out.png", "./image.png"), 2, "own name"),
+    "history over the output": (lambda: None, (*INPAINT, "--history", "out.png"), 2, "both out.png"),
+    "a mask of zeros and ones": (lambda: _grey("mask.png", 8, 8, value=1), INPAINT, 2, "1 of 255"),
+    "bounds of bytes": (lambda: None, (*INPAINT, "--bounds", "0", "255"), 2, "from 0 to 1"),
+    "a tolerance that says nothing": (lambda: None, (*INPAINT, "--tol", "1"), 2, "less than 1"),
+    "an empty model file": (lambda: _write("e.pt", b""), (*INPAINT[:-1], "e.pt"), 2, "0 bytes"),
+    "a folder as model": (lambda: Path("m").mkdir(), (*INPAINT[:-1], "m"), 2, "is a folder"),
+    "a seed out of range": (lambda: None, (*INPAINT, "--seed", str(10**23)), 2, "--seed"),
+    "negative threads": (
+        lambda: None,
+        ("train", "--threads", "-2", "-o", "out.safetensors"),
+        2,
+        "--threads",
+    ),
+    "an interrupted run is there": (
+        lambda: _write("out.safetensors.state", b"state"),
+        ("train", "-o", "out.safetensors"),
+        2,
+        "--resume",
+    ),
     "negative steps": (lambda: None, (*INPAINT, "--steps", "-1"), 2, "steps=-1"),
     "learning rate zero": (lambda: None, (*INPAINT, "--lr", "0"), 2, "positive"),
     "paper with --lr": (lambda: None, (*INPAINT, "--method", "paper", "--lr", "1"), 2, "--lr"),
@@ -244,6 +266,40 @@ def test_bad_input_is_one_clear_error(folder, run, name):
     assert "unexpected" not in outcome.err
     # Nothing was written, and no pickle ran.
     assert sorted(folder.rglob("*")) == before
+
+
+def test_every_lossless_format_keeps_the_measured_bytes(folder, run):
+    measured = pixels("mask.png") == 0
+    for suffix in data.images.LOSSLESS:
+        arguments = [f"out{suffix}" if a == "out.png" else a for a in INPAINT]
+        assert run(*arguments, "--steps", 3).code == 0
+        assert (pixels(f"out{suffix}") == pixels("image.png"))[measured].all()
+
+
+def test_what_is_lost_is_said(folder, run):
+    grey = pixels("image.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save("deep.png")
+    assert "more than 8 bits" in run(*_replace("image.png", "deep.png"), "--steps", 1).err
+    Image.fromarray(np.stack([grey, grey], -1)).save("clear.png")
+    assert "alpha is ignored" in run(*_replace("image.png", "clear.png"), "--steps", 1).err
+    soft = pixels("mask.png").copy()
+    soft[0, :3] = 100
+    Image.fromarray(soft).save("mask.png")
+    assert "3 pixel(s) of the mask are grey" in run(*INPAINT, "--steps", 1).err
+
+
+def test_a_likelihood_that_fell_is_said(folder, run):
+    code, _, err = run(*INPAINT, "--method", "plain", "--lr", 1e30, "--steps", 5)
+    assert code == 0 and "log p fell" in err
+
+
+def test_a_full_standard_output_is_no_traceback(folder):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "likely.cli", "info"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1 and "could not write the output" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_full_disk_leaves_no_trace(folder, run):

@@ -35,7 +35,7 @@ BAD = {
     "NaN measured": (
         {"image": with_value(IMAGE, nan, 1, 0, 2, 3), "observed": MASK | True},
         InvalidInput,
-        ["image", "1 NaN", "(1, 0, 2, 3)", "missing"],
+        ["image", "1 NaN", "(1, 0, 2, 3)", "observed be False"],
     ),
     "NaN missing": (
         {"image": with_value(IMAGE, nan, 1, 0, 2, 3), "observed": with_value(MASK, False, 1, 0, 2, 3)},

@@ -224,3 +224,26 @@ def test_the_default_method_is_adam(same_bits: Callable) -> None:
     torch.testing.assert_close(
         default.image[~MASK], torch.full_like(IMAGE, 0.3)[~MASK], rtol=0, atol=1e-3
     )
+
+
+def test_a_module_is_evaluated_without_dropout(same_global_state, randomize):
+    flow = randomize(flows.nice((1, 4, 4), width=16, depth=3, couplings=2, dropout=0.5))
+    image = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    observed = torch.arange(16).reshape(4, 4) % 3 > 0
+    expected = inpaint(flow.eval(), image, observed)
+    with same_global_state():
+        result = inpaint(flow.train(), image, observed)
+    assert torch.equal(result.image, expected.image)
+    assert all(module.training for module in flow.modules())
+
+
+def test_columns_of_unequal_ranges_reach_the_conditional_mean():
+    scale = torch.tensor([1.0, 1e2, 1e4], dtype=torch.float64)
+    shape = torch.tensor([[1.0, 0.5, 0.3], [0.5, 1.0, 0.2], [0.3, 0.2, 1.0]], dtype=torch.float64)
+    covariance = scale[:, None] * shape * scale
+    law = torch.distributions.MultivariateNormal(torch.zeros_like(scale), covariance)
+    image = torch.tensor([[1.5, 0.0, 0.0]], dtype=torch.float64)
+    observed = torch.tensor([True, False, False])
+    result = inpaint(law, image, observed, bounds=(-10 * scale, 10 * scale))
+    expected = covariance[1:, 0] / covariance[0, 0] * 1.5
+    assert torch.allclose(result.image[0, 1:] / scale[1:], expected / scale[1:], atol=1e-3)

@@ -37,6 +37,17 @@ def test_bad_rates_are_refused(method: type[Method], names: list[str], rate: flo
             method(**{name: rate})
 
 
+@pytest.mark.parametrize("method", ["adam", ProjectedAdam, 3])
+def test_what_is_no_method_is_refused(method: object) -> None:
+    with pytest.raises(InvalidType, match=r"expected a value such as solvers\.ProjectedAdam\(\)"):
+        minimize(overshoot, start(), BOX, method)
+
+
+def test_the_iterates_shown_are_copies() -> None:
+    seen = minimize(overshoot, start(), BOX, ProjectedGradient(steps=5), on_step=lambda i: i.x.zero_())
+    assert torch.equal(seen.x, minimize(overshoot, start(), BOX, ProjectedGradient(steps=5)).x)
+
+
 @pytest.mark.parametrize("noise", [-0.1, math.inf, math.nan])
 def test_bad_noise_is_refused(noise: float) -> None:
     with pytest.raises(InvalidInput, match=f"noise is {noise}"):

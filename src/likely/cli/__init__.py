@@ -1,12 +1,13 @@
 """The command line: data and JSON on stdout, messages on stderr; exit code 0, 1, 2 or 3.
 
-0 done, 1 failed, 2 wrong usage or input, 3 infeasible or not converged.
+0 done, 1 failed, 2 wrong usage or input, 3 infeasible or not converged, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,8 @@ from likely.errors import LikelyError
 app = typer.Typer(
     name="likely",
     help="Exact likelihoods, put to work.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 infeasible or not converged, "
+    "130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -50,10 +53,18 @@ def _root(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line: every error is one message on stderr, never a traceback."""
     try:
-        app(arguments)
+        try:
+            app(arguments)
+        finally:
+            sys.stdout.flush()
     except LikelyError as error:
         print(f"likely: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # Standard output is closed or full; what could not be flushed must not be tried again at exit.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        print(f"likely: could not write the output: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
     except Exception as error:
         if os.environ.get("LIKELY_DEBUG"):
             raise

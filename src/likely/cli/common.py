@@ -13,7 +13,7 @@ from rich.console import Console
 import likely
 from likely.errors import InvalidInput
 
-Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0, max=2**63 - 1)]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No messages and no progress on stderr.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]

@@ -39,7 +39,11 @@ METHODS: dict[str, Method] = {
 def inpaint(
     image: Annotated[Path, typer.Argument(help="The damaged picture.")],
     missing: Annotated[
-        Path, typer.Option("--missing", help="A mask of the same size, WHITE where pixels are missing.")
+        Path,
+        typer.Option(
+            "--missing",
+            help="A mask of the same size, WHITE where pixels are missing (half white counts).",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The restored picture to write.")],
     model: ModelName = "mnist",
@@ -51,16 +55,20 @@ def inpaint(
         ),
     ] = "adam",
     steps: Annotated[
-        int | None, typer.Option(help="Steps, instead of the method's own number.")
+        int | None, typer.Option(help="Steps, instead of 300 (adam, plain) or 2000 (paper).")
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Step size of adam and plain.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Step size of adam (1) and plain (1e-3).")] = None,
     tol: Annotated[
         float | None, typer.Option(help="Stop at this stationarity; exit code 3 if it is not reached.")
     ] = None,
     start: Annotated[
-        Literal["given", "uniform"], typer.Option(help="Where missing pixels start.")
+        Literal["given", "uniform"],
+        typer.Option(help="Where missing pixels start: as in the picture, or at random."),
     ] = "given",
-    bounds: Annotated[tuple[float, float], typer.Option(help="Limits of the missing pixels.")] = (
+    bounds: Annotated[
+        tuple[float, float],
+        typer.Option(metavar="LOW HIGH", help="Limits of the missing pixels, within 0 and 1."),
+    ] = (
         0.0,
         1.0,
     ),
@@ -74,15 +82,26 @@ def inpaint(
 ) -> None:
     """Fill in missing pixels by maximum likelihood; measured pixels are kept exactly."""
     messages = Messages(quiet)
-    for target in (out, history):
-        if target is not None:
-            check_image_name(target)
-            check_writable(target)
+    check_image_name(out)
+    check_writable(out)
+    if history is not None:
+        if history.suffix.lower() != ".gif":
+            check_image_name(history)
+        check_writable(history)
+    _check_names(image, missing, out, history)
+    if not 0 <= bounds[0] <= 1 or not 0 <= bounds[1] <= 1:
+        raise InvalidInput(
+            f"--bounds is {bounds[0]:g} {bounds[1]:g}; pictures hold values from 0 to 1."
+        )
+    if tol is not None and tol >= 1:
+        raise InvalidInput(
+            f"--tol is {tol:g}; expected less than 1, the most that bounds of 0 and 1 allow."
+        )
     chosen = _method(method, steps, lr, tol)
     where = device_of(device)
     flow = likely.load(model).to(where)
     x = read_for(flow, image, messages).to(where)
-    observed = _observed(missing, x).to(where)
+    observed = _observed(missing, x, messages).to(where)
 
     iterates: list[Tensor] = []
     begin = time.perf_counter()
@@ -114,6 +133,8 @@ def inpaint(
             f"filled {count} of {observed.numel()} values by {method}, {int(result.steps)} steps, "
             f"{seconds:.1f} s: log p {before:.1f} -> {after:.1f} nats; wrote {out}"
         )
+        if after < before:
+            messages.say("log p fell: try another method, or a smaller step size (--lr)")
     if as_json:
         print_json(
             out=str(out),
@@ -140,7 +161,25 @@ def _method(name: str, steps: int | None, lr: float | None, tol: float | None) -
     return dataclasses.replace(METHODS[name], **given)  # type: ignore[arg-type]
 
 
-def _observed(path: Path, x: Tensor) -> Tensor:
+def _check_names(image: Path, missing: Path, out: Path, history: Path | None) -> None:
+    """Raise before one file of the command replaces another."""
+    taken: dict[Path, str] = {}
+    for name, path in (
+        ("IMAGE", image),
+        ("--missing", missing),
+        ("--out", out),
+        ("--history", history),
+    ):
+        if path is None:
+            continue
+        if path.resolve() in taken and name in ("--out", "--history"):
+            raise InvalidInput(
+                f"{name} and {taken[path.resolve()]} are both {path}; give each result its own name."
+            )
+        taken[path.resolve()] = name
+
+
+def _observed(path: Path, x: Tensor, messages: Messages) -> Tensor:
     """Read a mask that is white where pixels are missing, as observed = True where it is not."""
     mask = read_image(path, 1)
     if mask.shape[2:] != x.shape[2:]:
@@ -148,4 +187,15 @@ def _observed(path: Path, x: Tensor) -> Tensor:
             f"mask {path} is {mask.shape[2]}x{mask.shape[3]} (rows x columns) and the picture "
             f"{x.shape[2]}x{x.shape[3]}; expected one size."
         )
-    return (mask < 0.5).expand(x.shape)
+    missing = mask >= 0.5
+    if missing.all():
+        raise InvalidInput(f"mask {path} is white everywhere: nothing was measured, nothing to go by.")
+    faint = int(((mask > 0) & ~missing).sum())
+    if faint and not missing.any():
+        raise InvalidInput(
+            f"mask {path} has no white pixel, its brightest is {mask.max().item() * 255:.0f} of 255; "
+            "paint missing pixels white (255)."
+        )
+    if faint:
+        messages.say(f"{faint} pixel(s) of the mask are grey below half white; they count as measured")
+    return (~missing).expand(x.shape)

@@ -31,6 +31,13 @@ def read_for(flow: Flow, path: Path, messages: Messages) -> Tensor:
             "expected one over pictures (1 or 3, H, W)."
         )
     x = read_image(path)
+    with Image.open(path) as picture:
+        if picture.mode[0] in "IF":
+            messages.say(f"{path} has more than 8 bits a pixel; pictures are written with 8, rounded")
+        if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+            messages.say(f"{path} is partly transparent; its alpha is ignored")
+        if getattr(picture, "n_frames", 1) > 1:
+            messages.say(f"{path} has several frames; only the first is used")
     channels = flow.event_shape[0]
     if x.shape[1] != channels:
         kinds = {1: "grey", 3: "colour"}

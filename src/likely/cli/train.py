@@ -45,7 +45,7 @@ def train(
     store: Annotated[
         Literal["float32", "bfloat16"], typer.Option(help="Precision of the matrices in the file.")
     ] = "float32",
-    threads: Annotated[int, typer.Option(help="Processor threads; 0 for torch's default.")] = 0,
+    threads: Annotated[int, typer.Option(help="Processor threads; 0 for torch's default.", min=0)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from an interrupted run.")] = False,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -59,6 +59,11 @@ def train(
     if model not in flows.MODELS:
         raise InvalidInput(f"--model is {model!r}; expected one of {', '.join(flows.MODELS)}.")
     check_writable(out)
+    state_file = out.with_name(out.name + ".state")
+    if state_file.exists() and not resume:
+        raise InvalidInput(
+            f"{state_file} holds an interrupted run; go on with --resume, or remove it to start anew."
+        )
     if threads:
         torch.set_num_threads(threads)
     recipe = training.Recipe(
@@ -82,7 +87,6 @@ def train(
         f"{len(rows.valid):,} to validate, {len(rows.test):,} to test; "
         f"{str(recipe.dtype(where)).removeprefix('torch.')} network passes"
     )
-    state_file = out.with_name(out.name + ".state")
     start = time.monotonic()
     with Bar(messages, math.prod(shape), rows.levels) as bar:
         result = training.fit(
@@ -97,7 +101,7 @@ def train(
         )
     if result.stopped == "interrupted":
         messages.say(f"interrupted at step {result.step:,}; go on with the same command and --resume")
-        raise typer.Exit(1)
+        raise typer.Exit(130)
     seconds = time.monotonic() - start
     stored = getattr(torch, store)
     for p in flow.parameters():

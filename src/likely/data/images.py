@@ -15,6 +15,7 @@ from likely.errors import InvalidInput
 from likely.files import write_whole
 
 SUFFIXES = (".png", ".bmp", ".gif", ".jpg", ".jpeg", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+LOSSLESS = (".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff")
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -65,7 +66,9 @@ def read_image(path: Path | str, channels: int | None = None) -> Float[Tensor, "
         raise InvalidInput(
             f"{file} is not a picture that can be read; expected PNG or the like."
         ) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise InvalidInput(f"{file} is too large for a picture: {error}") from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise InvalidInput(f"{file} is truncated or damaged: {error}.") from error
     if not np.isfinite(values).all():
         raise InvalidInput(f"{file} holds NaN or infinite values; put any number there and mask it.")
@@ -78,7 +81,7 @@ def write_image(path: Path | str, x: Float[Tensor, "1 channels h w"]) -> None:
     An entry read from an 8-bit picture comes back as the same byte.
 
     Raises:
-        InvalidInput: the suffix is no known format, or x is not one grey or colour picture.
+        InvalidInput: the suffix names no lossless format, or x is not one grey or colour picture.
         OutputError: the file cannot be written.
     """
     check_image_name(path)
@@ -92,10 +95,11 @@ def write_image(path: Path | str, x: Float[Tensor, "1 channels h w"]) -> None:
 
 
 def check_image_name(path: Path | str) -> None:
-    """Raise `InvalidInput` unless the suffix of `path` names a picture format that can be written."""
-    if Path(path).suffix.lower() not in SUFFIXES:
+    """Raise `InvalidInput` unless the suffix of `path` names a format that keeps every byte."""
+    if Path(path).suffix.lower() not in LOSSLESS:
         raise InvalidInput(
-            f"{path} has no known picture suffix; expected one of {', '.join(SUFFIXES)}."
+            f"{path} cannot be written: its suffix names no lossless picture format; expected one of "
+            f"{', '.join(LOSSLESS)}."
         )
 
 

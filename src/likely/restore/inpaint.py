@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from likely.density import Density, LogProb, log_prob_of
+from likely.density import Density, LogProb, evaluating, log_prob_of
 from likely.errors import InvalidInput, InvalidType
 from likely.seeds import generator_for
 from likely.sets import Box, ConvexSet, Observed
-from likely.solvers import Iterate, Method, Status, minimize
+from likely.solvers import Iterate, Method, ProjectedAdam, Status, minimize
 
 
 @final
@@ -55,12 +55,15 @@ def inpaint(
     possibly many: the likelihood of a flow is not concave.
 
     Args:
-        density: anything with `log_prob(x)`, or a function `x -> log p(x)`; see `likely.density`.
+        density: anything with `log_prob(x)`, or a function `x -> log p(x)`; see `likely.density`. A
+            module is put into evaluation mode meanwhile: with dropout it would not be a density.
         image: `(B, *event)`, images `(B, C, H, W)` in [0, 1]; values at missing entries only matter as
             a start.
         observed: boolean, broadcastable to `image`; True where the value was measured.
         bounds: `(low, high)`, numbers or tensors that broadcast to `image`.
-        method: how to search; None for `solvers.ProjectedAdam()`, the best of those measured.
+        method: how to search; None for `solvers.ProjectedAdam`, the best of those measured, its first
+            steps as long as the bounds are apart (1 where they are infinite: bring unbounded columns
+            to comparable ranges).
         start: "given" starts from `image`, "uniform" draws the missing entries between the bounds, a
             tensor of the shape of `image` starts there.
         seed: of a uniform start and of methods that draw.
@@ -86,7 +89,7 @@ def inpaint(
     draws = generator_for(seed, generator, image.device)
     given = allowed.project(image.detach())
     first = _start(start, given, bounds, draws)
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(density):
         before = log_prob(given)
     whole = mask.flatten(1).all(1)
     if whole.all():
@@ -94,7 +97,11 @@ def inpaint(
         none = torch.zeros(len(image), dtype=torch.long, device=image.device)
         unchanged = (Status.UNCHANGED,) * len(image)
         return Restoration(given, before, before, gap, none, unchanged)
-    found = minimize(lambda x: -log_prob(x), first, allowed, method, generator=draws, on_step=on_step)
+    method = method or ProjectedAdam(lr=_widths(bounds, image))
+    with evaluating(density):
+        found = minimize(
+            lambda x: -log_prob(x), first, allowed, method, generator=draws, on_step=on_step
+        )
     return Restoration(
         found.x,
         torch.where(whole, before, -found.value),
@@ -121,8 +128,8 @@ def _check(
         where = tuple(int(i) for i in (~image.isfinite()).nonzero()[0])
         raise InvalidInput(
             f"image holds {int((~image.isfinite()).sum())} NaN or infinite value(s), the first at "
-            f"index {where}; mark such entries as missing and put any finite value there, "
-            "as torch.nan_to_num(image) does."
+            f"index {where}; put any finite value there, as torch.nan_to_num(image) does, and let "
+            "observed be False where nothing was measured."
         )
     if not isinstance(observed, Tensor) or observed.dtype != torch.bool:
         given = observed.dtype if isinstance(observed, Tensor) else type(observed).__name__
@@ -152,6 +159,13 @@ def _expand(name: str, given: Tensor, image: Tensor) -> Tensor:
             f"{name} has shape {tuple(given.shape)}; expected one that broadcasts to the image's, "
             f"{tuple(image.shape)}."
         ) from None
+
+
+def _widths(bounds: tuple[float | Tensor, float | Tensor], image: Tensor) -> float | Tensor:
+    """How far apart the bounds are, entry by entry; 1 where they are infinite or equal."""
+    low, high = (torch.as_tensor(b, dtype=image.dtype, device=image.device) for b in bounds)
+    width = high - low
+    return torch.where(width.isfinite() & (width > 0), width, torch.ones_like(width))
 
 
 def _start(

@@ -149,9 +149,10 @@ class ProjectedAdam(Method):
     `lr_k = lr (1 + cos(pi k / steps)) / 2`.
 
     Args:
-        lr: the first step size, in units of x. The default, 1, is the width of the box of pictures:
-            large first steps try the corners, and the decay settles what they found. Measured on
-            MNIST, it reached higher likelihoods than every smaller one (benchmarks/inpaint_methods.py).
+        lr: the first step size, in units of x; or a tensor of them that broadcasts to x. The default
+            is the width of the box of pictures: large first steps try the corners, and the decay
+            settles what they found. On MNIST it reached higher likelihoods than every smaller one
+            (benchmarks/inpaint_methods.py).
         betas: decay of the two averages.
         eps: keeps the quotient finite.
         steps, tol, keep: see `Method`.
@@ -162,7 +163,7 @@ class ProjectedAdam(Method):
     Reference: Kingma, Ba 2015; the schedule is Loshchilov, Hutter 2017.
     """
 
-    lr: float = 1.0
+    lr: float | Float[Tensor, "*shape"] = 1.0
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
 
@@ -187,6 +188,7 @@ class ProjectedAdam(Method):
         return x - rate * (state["m"] / (1 - b1 ** (k + 1))) / spread
 
 
-def _check_rate(rate: float) -> None:
-    if not 0 < rate < math.inf:
+def _check_rate(rate: float | Tensor) -> None:
+    given = torch.as_tensor(rate)
+    if not ((given > 0) & given.isfinite()).all():
         raise InvalidInput(f"got {rate} for a rate or scale; expected a positive, finite number.")

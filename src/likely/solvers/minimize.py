@@ -74,6 +74,10 @@ def minimize(
         )
     within = within or Box(-torch.inf, torch.inf)
     method = method or ProjectedAdam()
+    if not isinstance(method, Method):
+        raise InvalidType(
+            f"method is {method!r:.80}; expected a value such as solvers.ProjectedAdam()."
+        )
     draws = generator_for(seed, generator, start.device)
     rows = start.shape[0]
 
@@ -103,7 +107,7 @@ def minimize(
         _stop(running, ~finite, status, Status.NONFINITE)
         _stop(running, done, status, Status.CONVERGED)
         if on_step is not None:
-            on_step(Iterate(k, x, value, gap))
+            on_step(Iterate(k, x.clone(), value, gap))
         if k == method.steps or not running.any():
             break
         proposal = within.project(method.step(k, x, grad, state, draws))
@@ -121,9 +125,11 @@ def _value_and_gradient(fun: Function, x: Tensor) -> tuple[Tensor, Tensor]:
             (grad,) = torch.autograd.grad(value.sum(), point, allow_unused=True)
         if grad is None:
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            flat = isinstance(value, Tensor) and value.shape == x.shape[:1]
             raise InvalidInput(
-                f"fun returned {got} for input {tuple(x.shape)}; expected a tensor of shape "
-                f"({x.shape[0]},) that is differentiable in its input."
+                f"the function, or log p, returned {got} for input {tuple(x.shape)}"
+                + (", but does not depend on its input in a way" if flat else "")
+                + f"; expected a tensor of shape ({x.shape[0]},) that is differentiable in its input."
             )
     return value.detach(), grad
 

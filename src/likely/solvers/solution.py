@@ -16,10 +16,14 @@ class Status(Enum):
 
     CONVERGED = "the stationarity reached the tolerance"
     COMPLETED = "the whole schedule was run; no tolerance was asked for"
-    LIMIT = "the steps ran out before the tolerance was reached; allow more steps or a larger tol"
+    LIMIT = (
+        "the steps ran out before the tolerance was reached; allow more steps, a smaller step size or "
+        "a larger tol"
+    )
     NONFINITE = (
-        "the function or its gradient was not finite; the last finite point is returned: "
-        "lower the step size, or check the density there"
+        "the function or its gradient was not finite; the last finite point, if there was one, is "
+        "returned: lower the step size, start elsewhere, or keep the bounds away from where the "
+        "density is zero"
     )
     UNCHANGED = "nothing was missing; the data are returned as given"
 
@@ -38,7 +42,8 @@ class Solution:
     x: Float[Tensor, "batch *event"]
     #: f(x)
     value: Float[Tensor, " batch"]
-    #: `||P(x - grad f(x)) - x||_inf`, zero exactly at a constrained stationary point
+    #: `||P(x - grad f(x)) - x||_inf`, zero exactly at a constrained stationary point; bounds cap it at
+    #: their width, so where gradients are large it tells stationary points from others, not how far
     stationarity: Float[Tensor, " batch"]
     #: updates made
     steps: Int[Tensor, " batch"]

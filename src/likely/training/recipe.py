@@ -14,7 +14,7 @@ from likely.errors import InvalidInput
 @final
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of a training run. The defaults train the models that ship with likely.
+    """Settings of a training run. The defaults suit MNIST; docs/training.md says what else was used.
 
     Args:
         steps: optimizer steps in all.
