@@ -329,6 +329,15 @@ def test_an_unexpected_error_is_no_traceback(folder, run, monkeypatch):
     assert code == 1 and "unexpected ZeroDivisionError: oops" in err and "Traceback" not in err
 
 
+def test_an_interrupt_says_so(folder, run, monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(likely, "inpaint", interrupted)
+    code, _, err = run(*INPAINT)
+    assert code == 130 and "interrupted" in err and not Path("out.png").exists()
+
+
 def test_score_agrees_with_the_library(folder, run):
     flow = likely.load("digits")
     x = data.read_image("image.png")

@@ -21,6 +21,8 @@ from likely.cli.score import score
 from likely.cli.train import train
 from likely.errors import LikelyError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="likely",
     help="Exact likelihoods, put to work.",
@@ -57,6 +59,10 @@ def main(arguments: list[str] | None = None) -> None:
             app(arguments)
         finally:
             sys.stdout.flush()
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            print("likely: interrupted", file=sys.stderr)
+        raise
     except LikelyError as error:
         print(f"likely: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
