@@ -14,7 +14,7 @@ from rich.table import Table
 from torch import Tensor
 
 import likely
-from likely.cli.common import Json, Messages, Quiet, Seed, print_json
+from likely.cli.common import Device, Json, Messages, Quiet, Seed, device_of, print_json
 from likely.data import digits
 from likely.errors import InvalidInput
 from likely.files import check_writable, write_whole
@@ -33,6 +33,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write.")] = Path("demo.png"),
     number: Annotated[int, typer.Option("--number", "-n", help="How many digits, up to 200.")] = 64,
     seed: Seed = 0,
+    device: Device = "cpu",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -43,10 +44,11 @@ def demo(
     if not 1 <= number <= 200:
         raise InvalidInput(f"--number is {number}; expected 1 to 200 digits.")
     check_writable(out)
-    flow = likely.load("digits")
+    where = device_of(device)
+    flow = likely.load("digits").to(where)
     data = digits()
-    truth = data.test[:number] / (data.levels - 1)
-    observed = torch.ones(8, 8, dtype=torch.bool)
+    truth = data.test[:number].to(where) / (data.levels - 1)
+    observed = torch.ones(8, 8, dtype=torch.bool, device=where)
     observed[2:5, 2:6] = False
     missing = (~observed).expand(truth.shape)
     damaged = truth.masked_fill(missing, 1.0)
@@ -105,7 +107,7 @@ def _draw(out: Path, pictures: dict[str, Tensor], missing: Tensor, columns: int)
     (top, left), (bottom, right) = where.amin(0).tolist(), where.amax(0).tolist()
     for row, (name, images) in zip(axes, pictures.items(), strict=True):
         for axis, image in zip(row, images, strict=False):
-            axis.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.imshow(image[0].cpu().numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set_xticks([])
             axis.set_yticks([])
             if name != "original":
