@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from torch import Tensor
 from likely.data import dequantize
 from likely.errors import Diverged, InvalidInput
 from likely.flows import DiagonalScaling, Flow
-from likely.seeds import borrowed_global_state, seed_borrowed
+from likely.seeds import borrowed_global_state, generator_for, seed_borrowed
 from likely.training.interrupt import deferred_interrupt
 from likely.training.recipe import Recipe
 from likely.training.state import State, load_state, save_state, settings
@@ -228,10 +229,14 @@ def _batch(rows: Tensor, recipe: Recipe, step: int) -> Tensor:
     """The rows of a step: each epoch goes through a fresh permutation, its incomplete rest dropped."""
     size = min(recipe.batch, len(rows))
     epoch, position = divmod(step, len(rows) // size)
-    order = torch.randperm(
-        len(rows), generator=torch.Generator().manual_seed(_mix(recipe.seed, -1 - epoch))
-    )
+    order = _order(len(rows), recipe.seed, epoch)
     return rows[order[position * size : (position + 1) * size].to(rows.device)]
+
+
+@functools.lru_cache(maxsize=1)
+def _order(count: int, seed: int, epoch: int) -> Tensor:
+    # Negative steps are taken by no step, so an epoch's draw is independent of those of the steps.
+    return torch.randperm(count, generator=generator_for(_mix(seed, -1 - epoch)))
 
 
 def _optimizer(flow: Flow, recipe: Recipe) -> torch.optim.AdamW:
