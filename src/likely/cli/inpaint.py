@@ -105,7 +105,8 @@ def inpaint(
 
     iterates: list[Tensor] = []
     begin = time.perf_counter()
-    with Progress(console=messages.console, disable=quiet, transient=True) as progress:
+    shown = messages.console.is_terminal and not quiet
+    with Progress(console=messages.console, disable=not shown, transient=True) as progress:
         task = progress.add_task("restoring", total=chosen.steps)
 
         def note(now: Iterate) -> None:
