@@ -61,7 +61,7 @@ def save(
     """
     if Path(path).suffix != ".safetensors":
         raise InvalidInput(f"cannot save to {path}; expected a name that ends in .safetensors.")
-    if dtype is not None and not dtype.is_floating_point:
+    if dtype not in (None, torch.float64, torch.float32, torch.bfloat16, torch.float16):
         raise InvalidInput(
             f"cannot store weights as {dtype}; expected torch.float32 or torch.bfloat16."
         )

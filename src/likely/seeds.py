@@ -18,7 +18,7 @@ def generator_for(
     """Return the generator to draw from: the caller's, or a new one from `seed`, or one from entropy.
 
     Raises:
-        InvalidInput: both are given, or the generator lives on another device.
+        InvalidInput: both are given, the generator lives on another device, or seed is out of range.
 
     Example:
         >>> a, b = (torch.rand(3, generator=generator_for(0)) for _ in range(2))
@@ -31,6 +31,8 @@ def generator_for(
         if generator.device.type != torch.device(device).type:
             raise InvalidInput(f"generator is on {generator.device}; expected one on {device}.")
         return generator
+    if seed is not None and not (isinstance(seed, int) and 0 <= seed < 2**63):
+        raise InvalidInput(f"seed is {seed!r:.60}; expected an integer from 0 to below 2^63.")
     new = torch.Generator(device=device)
     if seed is None:
         new.seed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -207,7 +208,18 @@ BAD = {
     "history over the output": (lambda: None, (*INPAINT, "--history", "out.png"), 2, "both out.png"),
     "a mask of zeros and ones": (lambda: _grey("mask.png", 8, 8, value=1), INPAINT, 2, "1 of 255"),
     "bounds of bytes": (lambda: None, (*INPAINT, "--bounds", "0", "255"), 2, "from 0 to 1"),
-    "a tolerance that says nothing": (lambda: None, (*INPAINT, "--tol", "1"), 2, "less than 1"),
+    "a tolerance that says nothing": (
+        lambda: None,
+        (*INPAINT, "--tol", "1"),
+        2,
+        "less than 1, the width",
+    ),
+    "a tolerance as wide as the bounds": (
+        lambda: None,
+        (*INPAINT, "--bounds", "0", "0.5", "--tol", "0.5"),
+        2,
+        "width of the bounds",
+    ),
     "an empty model file": (lambda: _write("e.pt", b""), (*INPAINT[:-1], "e.pt"), 2, "0 bytes"),
     "a folder as model": (lambda: Path("m").mkdir(), (*INPAINT[:-1], "m"), 2, "is a folder"),
     "a seed out of range": (lambda: None, (*INPAINT, "--seed", str(10**23)), 2, "--seed"),
@@ -300,6 +312,15 @@ def test_a_full_standard_output_is_no_traceback(folder):
         )
     assert done.returncode == 1 and "could not write the output" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_closed_standard_output_does_not_matter_where_nothing_is_printed(folder):
+    def close() -> None:
+        os.close(1)
+
+    command = [sys.executable, "-m", "likely.cli", *INPAINT, "--steps", "1"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, preexec_fn=close)
+    assert done.returncode == 0 and Path("out.png").is_file() and "unexpected" not in done.stderr
 
 
 def test_a_full_disk_leaves_no_trace(folder, run):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from laws.sets_case import SHAPE
+from likely import sets
 from likely.errors import Infeasible, InvalidInput, InvalidType
 from likely.sets import Affine, Ball, ConvexSet, Halfspace, L1Ball, Simplex
 
@@ -78,3 +79,16 @@ def test_points_that_do_not_fit_are_named(s: ConvexSet, message: str) -> None:
 def test_a_simplex_needs_entries() -> None:
     with pytest.raises(InvalidInput, match=r"\(2, 0\)"):
         Simplex(1.0).project(torch.zeros(2, 0))
+
+
+def test_an_empty_box_says_where():
+    low, high = torch.tensor([0.0, 5.0, 100.0]), torch.tensor([1.0, 4.0, 200.0])
+    with pytest.raises(Infeasible, match=r"low 5 lies above high 4 at index \(1,\)"):
+        sets.Box(low, high)
+
+
+def test_a_measured_value_outside_names_the_bounds_there():
+    box = sets.Box(torch.tensor([0.0, 10.0]), torch.tensor([1.0, 20.0]))
+    measured = sets.Observed(torch.tensor([True, False]), torch.tensor([15.0, 15.0]))
+    with pytest.raises(Infeasible, match=r"15 at index \(0,\); expected values from 0 to 1 there"):
+        box & measured

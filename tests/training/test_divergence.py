@@ -1,8 +1,9 @@
 """Divergence: it is said, and the flow keeps the best weights it had."""
 
 import pytest
+import torch
 
-from likely.errors import Diverged
+from likely.errors import Diverged, InvalidInput, InvalidType
 from likely.training import Recipe, evaluate, fit
 from training.runs import DIGITS, VALID, floats, make, same, weights
 
@@ -48,3 +49,16 @@ def test_poison_in_the_middle_keeps_the_best_weights():
     assert all(p.isfinite().all() for p in flow.parameters()) and not flow.training
     assert evaluate(flow, floats(16, 1, 8, 8, seed=1))[0] == seen[-1].best
     assert seen[-1].best > evaluate(make(), floats(16, 1, 8, 8, seed=1))[0]
+
+
+@pytest.mark.parametrize(
+    "rows, error, words",
+    [
+        (torch.zeros(9, 1, 8, 8, dtype=torch.int64), InvalidType, "levels as torch.uint8"),
+        (torch.zeros(9, 1, 8, 8, dtype=torch.bool), InvalidType, "levels as torch.uint8"),
+        (torch.full((9, 1, 8, 8), 17, dtype=torch.uint8), InvalidInput, "holds level 17"),
+    ],
+)
+def test_rows_that_are_no_levels_are_refused(rows, error, words):
+    with pytest.raises(error, match=words):
+        fit(make(), rows, rows, Recipe(steps=1), levels=17)

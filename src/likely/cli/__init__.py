@@ -53,12 +53,13 @@ def _root(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line: every error is one message on stderr, never a traceback."""
+    """Run the command line: from here on, every error is one message on stderr, never a traceback."""
     try:
         try:
             app(arguments)
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # None where it was closed
+                sys.stdout.flush()
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
             print("likely: interrupted", file=sys.stderr)

@@ -67,7 +67,9 @@ def inpaint(
     ] = "given",
     bounds: Annotated[
         tuple[float, float],
-        typer.Option(metavar="LOW HIGH", help="Limits of the missing pixels, within 0 and 1."),
+        typer.Option(
+            metavar="LOW HIGH", help="Limits of every pixel, measured ones included, within 0 and 1."
+        ),
     ] = (
         0.0,
         1.0,
@@ -93,10 +95,8 @@ def inpaint(
         raise InvalidInput(
             f"--bounds is {bounds[0]:g} {bounds[1]:g}; pictures hold values from 0 to 1."
         )
-    if tol is not None and tol >= 1:
-        raise InvalidInput(
-            f"--tol is {tol:g}; expected less than 1, the most that bounds of 0 and 1 allow."
-        )
+    if tol is not None and tol >= (width := max(bounds[1] - bounds[0], 0.0)) > 0:
+        raise InvalidInput(f"--tol is {tol:g}; expected less than {width:g}, the width of the bounds.")
     chosen = _method(method, steps, lr, tol)
     where = device_of(device)
     flow = likely.load(model).to(where)
@@ -135,7 +135,9 @@ def inpaint(
             f"{seconds:.1f} s: log p {before:.1f} -> {after:.1f} nats; wrote {out}"
         )
         if after < before:
-            messages.say("log p fell: try another method, or a smaller step size (--lr)")
+            messages.say(
+                f"log p fell: try another --method{'' if method == 'paper' else ' or a smaller --lr'}"
+            )
     if as_json:
         print_json(
             out=str(out),

@@ -34,7 +34,7 @@ def read_for(flow: Flow, path: Path, messages: Messages) -> Tensor:
     with Image.open(path) as picture:
         if picture.mode[0] in "IF":
             messages.say(f"{path} has more than 8 bits a pixel; pictures are written with 8, rounded")
-        if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        if picture.has_transparency_data:
             messages.say(f"{path} is partly transparent; its alpha is ignored")
         if getattr(picture, "n_frames", 1) > 1:
             messages.say(f"{path} has several frames; only the first is used")

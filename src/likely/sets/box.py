@@ -37,13 +37,16 @@ class Box(ConvexSet):
         self.low, self.high = (
             b if isinstance(b, Tensor) else torch.as_tensor(b, dtype=torch.float64) for b in (low, high)
         )
-        together(low=self.low, high=self.high)
+        least, most = together(low=self.low, high=self.high)
         if self.low.isnan().any() or self.high.isnan().any():
             raise InvalidInput("a bound of the box is NaN; use -inf or inf where there is no bound.")
-        if (self.low > self.high).any():
+        bad = torch.gt(least, most).nonzero()
+        if len(bad):
+            where = tuple(bad[0].tolist())
+            place = f" at index {where}" if where else ""
             raise Infeasible(
-                f"the box is empty: low {self.low.max().item():g} lies above "
-                f"high {self.high.min().item():g}; swap or widen the bounds."
+                f"the box is empty: low {least[where].item():g} lies above high {most[where].item():g}"
+                f"{place}; swap or widen the bounds."
             )
 
     def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:

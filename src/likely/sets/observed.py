@@ -84,7 +84,7 @@ class BoundedObserved(ConvexSet):
             raise Infeasible(
                 f"{int(outside.sum())} measured value(s) lie outside the bounds, the first is "
                 f"{values[where].item():g} at index {where}; expected values from "
-                f"{box.low.min().item():g} to {box.high.max().item():g}. "
+                f"{low[where].item():g} to {high[where].item():g} there. "
                 "Rescale the data, widen the bounds, or mark these entries as missing."
             )
         self.box, self.observed = box, observed

@@ -74,6 +74,8 @@ def minimize(
         )
     within = within or Box(-torch.inf, torch.inf)
     method = method or ProjectedAdam()
+    if not isinstance(within, ConvexSet):
+        raise InvalidType(f"within is {within!r:.80}; expected a set such as sets.Box(0.0, 1.0).")
     if not isinstance(method, Method):
         raise InvalidType(
             f"method is {method!r:.80}; expected a value such as solvers.ProjectedAdam()."

@@ -15,7 +15,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from likely.data import dequantize
-from likely.errors import Diverged, InvalidInput
+from likely.errors import Diverged, InvalidInput, InvalidType
 from likely.flows import DiagonalScaling, Flow
 from likely.seeds import borrowed_global_state, generator_for, seed_borrowed
 from likely.training.interrupt import deferred_interrupt
@@ -83,7 +83,8 @@ def fit(
         The learning curve and how the run ended; `flow` holds the best weights on `valid`.
 
     Raises:
-        InvalidInput: the rows do not fit the flow, or are not finite.
+        InvalidInput: the rows do not fit the flow, are not finite, or hold a level of `levels` or more.
+        InvalidType: the rows are neither floats nor uint8 levels.
         CheckpointError: `state_file` cannot be resumed.
         Diverged: the loss was not finite; `flow` holds the last good weights.
 
@@ -101,6 +102,12 @@ def fit(
                 f"{name} has shape {tuple(rows.shape)}; expected (N, "
                 f"{', '.join(map(str, flow.event_shape))}) with N at least 1."
             )
+        if not (rows.is_floating_point() or rows.dtype == torch.uint8):
+            raise InvalidType(
+                f"{name} has dtype {rows.dtype}; expected floats, or levels as torch.uint8."
+            )
+        if rows.dtype == torch.uint8 and int(rows.max()) >= levels:
+            raise InvalidInput(f"{name} holds level {int(rows.max())}; expected 0 to {levels - 1}.")
         if rows.is_floating_point() and not rows.isfinite().all():
             raise InvalidInput(f"{name} holds NaN or infinite values; remove those rows.")
     if resume and state_file is None:

@@ -70,6 +70,7 @@ class Recipe:
             ("clip", self.clip > 0, "a positive number"),
             ("average", 0 <= self.average < 1, "a decay from 0 to below 1"),
             ("evaluations", self.evaluations >= 1, "at least 1"),
+            ("seed", isinstance(self.seed, int) and 0 <= self.seed < 2**63, "0 to below 2^63"),
             ("patience", self.patience >= 1, "at least 1"),
             ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
         ):
