@@ -16,10 +16,11 @@ from restore.images import rand
     "side, width, steps, shift, log_scale, dtype, atol",
     [
         (14, 500, 300, 0.03, 1.5, torch.float32, 1e-4),
+        (14, 500, 300, 1.0, 1.0, torch.float32, 1e-4),
         (28, 1000, 25, 0.03, 3.0, torch.float32, 1e-4),
         (14, 60, 300, 1.0, 1.0, torch.float64, 1e-9),
     ],
-    ids=["14x14", "28x28", "14x14, float64"],
+    ids=["14x14", "14x14, full shifts", "28x28", "14x14, float64"],
 )
 def test_the_plain_recipe_is_a_bare_loop(
     side: int,
@@ -34,9 +35,8 @@ def test_the_plain_recipe_is_a_bare_loop(
     tmp_path: Path,
 ) -> None:
     state = bare_state(side * side, width, mids=4)
-    # A large scale drives pixels into the bounds. The slope of a ReLU jumps: where rounding puts a unit
-    # on the other side, two right loops part by the size of its jump. Small shifts keep that below atol
-    # in float32; float64 compares with shifts of full size.
+    # A large scale drives pixels into the bounds. The slope of a ReLU jumps: were one operation rounded
+    # otherwise than in the bare loop, full-size shifts would part the two by the size of that jump.
     state["scaling.scale"] += log_scale
     for i in range(4):
         state[f"coupling.{i}.out_block.weight"] *= shift
