@@ -19,17 +19,22 @@ from likely.files import write_whole
 from likely.flows import Flow
 
 
+def check_pictures(flow: Flow) -> None:
+    """Raise `InvalidInput` unless the model is one of pictures."""
+    if len(flow.event_shape) != 3 or flow.event_shape[0] not in (1, 3):
+        raise InvalidInput(
+            f"the model is over events of shape {tuple(flow.event_shape)}; "
+            "expected one over pictures (1 or 3, H, W)."
+        )
+
+
 def read_for(flow: Flow, path: Path, messages: Messages) -> Tensor:
     """Return a picture in the model's shape, converted between grey and colour if need be.
 
     Raises:
         InvalidInput: it cannot be read, or its size is not the model's.
     """
-    if len(flow.event_shape) != 3 or flow.event_shape[0] not in (1, 3):
-        raise InvalidInput(
-            f"the model is over events of shape {tuple(flow.event_shape)}; "
-            "expected one over pictures (1 or 3, H, W)."
-        )
+    check_pictures(flow)
     x = read_image(path)
     with Image.open(path) as picture:
         if picture.mode[0] in "IF":

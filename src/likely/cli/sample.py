@@ -11,7 +11,7 @@ import typer
 
 import likely
 from likely.cli.common import Device, Json, Messages, ModelName, Quiet, Seed, device_of, print_json
-from likely.cli.pictures import enlarge, grid
+from likely.cli.pictures import check_pictures, enlarge, grid
 from likely.data import write_image
 from likely.data.images import check_image_name
 from likely.errors import InvalidInput
@@ -35,8 +35,7 @@ def sample(
     check_image_name(out)
     check_writable(out)
     flow = likely.load(model).to(device_of(device))
-    if len(flow.event_shape) != 3 or flow.event_shape[0] not in (1, 3):
-        raise InvalidInput(f"the model draws events of shape {tuple(flow.event_shape)}, not pictures.")
+    check_pictures(flow)
     x = flow.sample(number, seed=seed)
     values = flow.log_prob(x)
     write_image(out, grid(enlarge(x.cpu().clamp(0, 1), 56), math.ceil(math.sqrt(number)), gap=2))
