@@ -15,6 +15,7 @@ from laws.sets_case import ROWS, Case, far, length, points
 from laws.sets_registry import CASES, KINDS
 from likely import sets
 from likely.sets import BoundedObserved, ConvexSet, Observed
+from likely.sets.convex import rows_of
 
 
 @pytest.fixture(params=CASES, ids=lambda name: name.replace(" ", "_"))
@@ -147,6 +148,28 @@ def test_batch_is_a_loop_over_rows(case: Case, dtype: torch.dtype, same_bits: Ca
         else:
             assert same_bits(p, loop)
             assert same_bits(s.violation(y), out)
+
+
+def test_rows_of_a_set_are_its_rows(case: Case, dtype: torch.dtype, same_bits: Callable) -> None:
+    s = case.make()
+    for y in points(case, dtype):
+        for chosen in ([2], [0, 2], [2, 1, 0], []):
+            index = torch.tensor(chosen, dtype=torch.long)
+            some = rows_of(s, index, y.shape)
+            assert type(some) is type(s)
+            for few in (some, rows_of.dispatch(ConvexSet)(s, index, y.shape)):
+                p, out = few.project(y[index]), few.violation(y[index])
+                if case.tol:
+                    assert (far(p, s.project(y)[index]) <= case.slack(y, s.project(y))[index]).all()
+                    assert ((out - s.violation(y)[index]).abs() <= 1e-6 * out).all()
+                else:
+                    assert same_bits(p, s.project(y)[index])
+                    assert same_bits(out, s.violation(y)[index])
+            if len(index) == 2:  # and rows of rows
+                last = rows_of(some, torch.tensor([1]), y[index].shape)
+                assert (
+                    far(last.project(y[2:]), s.project(y)[2:]) <= case.slack(y, s.project(y))[2:]
+                ).all()
 
 
 def test_rows_are_independent(case: Case, dtype: torch.dtype, same_bits: Callable) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from likely.errors import InvalidInput
-from likely.sets.convex import ConvexSet, largest
+from likely.sets.convex import ConvexSet, largest, rows_of, select, with_parameters
 from likely.sets.parameters import double, flat, like
 
 
@@ -106,3 +106,8 @@ class Affine(ConvexSet):
             )
         excess: Tensor = rows @ self.A.to(y.device).T - self.b.to(y.device)
         return torch.divide(excess, self._norms.to(y.device))
+
+
+@rows_of.register
+def _(within: Affine, index: Tensor, shape: torch.Size) -> Affine:
+    return with_parameters(within, b=select(within.b, index, within.b.shape))

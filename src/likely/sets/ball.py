@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from likely.errors import Infeasible, InvalidInput
-from likely.sets.convex import ConvexSet
-from likely.sets.parameters import column, double, one_each
+from likely.sets.convex import ConvexSet, rows_of, select, with_parameters
+from likely.sets.parameters import column, double, one_each, select_each
 
 
 @final
@@ -76,3 +76,9 @@ class Ball(ConvexSet):
             ray[:, None].flatten(1), dim=1, keepdim=True, dtype=torch.float64
         )
         return ray, length, column("radius", self.radius, y)
+
+
+@rows_of.register
+def _(within: Ball, index: Tensor, shape: torch.Size) -> Ball:
+    center, radius = select(within.center, index, shape), select_each(within.radius, index)
+    return with_parameters(within, center=center, radius=radius)

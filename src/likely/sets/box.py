@@ -9,7 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from likely.errors import Infeasible, InvalidInput
-from likely.sets.convex import ConvexSet, closed_form, largest, together
+from likely.sets.convex import (
+    ConvexSet,
+    closed_form,
+    largest,
+    rows_of,
+    select,
+    together,
+    with_parameters,
+)
 
 
 @final
@@ -63,3 +71,9 @@ class Box(ConvexSet):
 def _(first: Box, second: Box) -> Box:
     together(low=first.low, high=first.high, other_low=second.low, other_high=second.high)
     return Box(torch.maximum(first.low, second.low), torch.minimum(first.high, second.high))
+
+
+@rows_of.register
+def _(within: Box, index: Tensor, shape: torch.Size) -> Box:
+    low, high = (select(b, index, shape) for b in (within.low, within.high))
+    return with_parameters(within, low=low, high=high)

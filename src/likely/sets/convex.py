@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from functools import singledispatch
+from typing import Any, TypeVar, final
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from likely.errors import InvalidInput
@@ -60,6 +62,59 @@ def closed_form(
         return meet
 
     return register
+
+
+@singledispatch
+def rows_of(within: ConvexSet, index: Int[Tensor, " k"], shape: torch.Size) -> ConvexSet:
+    """Return the set of some rows: `rows_of(C, i, y.shape).project(y[i])` is `C.project(y)[i]`.
+
+    Solvers use it when rows leave the batch. A set that is registered here selects its parameters; any
+    other is given the whole batch, zero in the rows that are not asked for.
+
+    Args:
+        within: the set C of the whole batch.
+        index: which rows.
+        shape: of the whole batch, `(B, *event)`.
+    """
+    return _Padded(within, index, shape)
+
+
+@final
+class _Padded(ConvexSet):
+    def __init__(self, within: ConvexSet, index: Tensor, shape: torch.Size) -> None:
+        self.within, self.index, self.shape = within, index, shape
+
+    def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
+        """Project the whole batch, and return the rows asked for."""
+        return self.within.project(self._whole(y))[self.index]
+
+    def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
+        """Return the violation of the rows asked for."""
+        return self.within.violation(self._whole(x))[self.index]
+
+    def _whole(self, y: Tensor) -> Tensor:
+        return y.new_zeros(self.shape).index_copy(0, self.index, y)
+
+
+@rows_of.register
+def _(within: _Padded, index: Tensor, shape: torch.Size) -> ConvexSet:
+    return _Padded(within.within, within.index[index], within.shape)
+
+
+S = TypeVar("S", bound=ConvexSet)
+
+
+def with_parameters(within: S, **parameters: Any) -> S:
+    """Return a copy of the set with some attributes replaced, without checking them again."""
+    new = copy.copy(within)
+    vars(new).update(parameters)
+    return new
+
+
+def select(parameter: Tensor, index: Int[Tensor, " k"], shape: torch.Size) -> Tensor:
+    """Return the rows of a parameter that broadcasts to `shape`: itself, where all rows share it."""
+    per_row = parameter.ndim == len(shape) and parameter.shape[0] > 1
+    return parameter[index.to(parameter.device)] if per_row else parameter
 
 
 def together(**tensors: Tensor) -> tuple[Tensor, ...]:

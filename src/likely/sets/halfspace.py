@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from likely.errors import InvalidInput
-from likely.sets.convex import ConvexSet
-from likely.sets.parameters import column, double, flat, like, one_each
+from likely.sets.convex import ConvexSet, rows_of, with_parameters
+from likely.sets.parameters import column, double, flat, like, one_each, select_each
 
 
 @final
@@ -68,3 +68,8 @@ class Halfspace(ConvexSet):
                 f"expected {rows.shape[1]} numbers, one for each entry."
             )
         return a, (rows * a).sum(1, keepdim=True) - column("b", self.b, y)
+
+
+@rows_of.register
+def _(within: Halfspace, index: Tensor, shape: torch.Size) -> Halfspace:
+    return with_parameters(within, b=select_each(within.b, index))

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from likely.errors import Infeasible
-from likely.sets.convex import ConvexSet
-from likely.sets.parameters import column, flat, like, one_each
+from likely.sets.convex import ConvexSet, rows_of, with_parameters
+from likely.sets.parameters import column, flat, like, one_each, select_each
 from likely.sets.simplex import onto_simplex
 
 
@@ -63,3 +63,8 @@ class L1Ball(ConvexSet):
         rows = flat(x)
         excess = rows.abs().sum(1) - column("radius", self.radius, x)[:, 0]
         return (excess.clamp(min=0.0) / sqrt(max(rows.shape[1], 1))).to(x.dtype)
+
+
+@rows_of.register
+def _(within: L1Ball, index: Tensor, shape: torch.Size) -> L1Ball:
+    return with_parameters(within, radius=select_each(within.radius, index))

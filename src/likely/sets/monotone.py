@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from likely.sets.convex import ConvexSet, largest
+from likely.sets.convex import ConvexSet, largest, rows_of
 from likely.sets.parameters import flat, like
 
 
@@ -59,3 +59,8 @@ def _blocks(rows: Float[Tensor, "batch n"], outside: Tensor) -> Tensor:
     for i in outside.nonzero()[:, 0].tolist():
         starts[i, isotonic_regression(finite[i]).blocks[1:-1]] = 1
     return starts.cumsum(1).to(rows.device)
+
+
+@rows_of.register
+def _(within: Monotone, index: Tensor, shape: torch.Size) -> Monotone:
+    return within

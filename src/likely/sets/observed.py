@@ -10,7 +10,15 @@ from torch import Tensor
 
 from likely.errors import Infeasible, InvalidInput, InvalidType
 from likely.sets.box import Box
-from likely.sets.convex import ConvexSet, closed_form, largest, together
+from likely.sets.convex import (
+    ConvexSet,
+    closed_form,
+    largest,
+    rows_of,
+    select,
+    together,
+    with_parameters,
+)
 
 
 @final
@@ -131,3 +139,15 @@ def _(observed: Observed, both: BoundedObserved) -> ConvexSet:
 def _(first: BoundedObserved, second: BoundedObserved) -> ConvexSet:
     box, observed = first.box & second.box, first.observed & second.observed
     return BoundedObserved(box, observed)  # type: ignore[arg-type]
+
+
+@rows_of.register
+def _(within: Observed, index: Tensor, shape: torch.Size) -> Observed:
+    mask, values = (select(t, index, shape) for t in (within.mask, within.values))
+    return with_parameters(within, mask=mask, values=values)
+
+
+@rows_of.register
+def _(within: BoundedObserved, index: Tensor, shape: torch.Size) -> BoundedObserved:
+    box, observed = (rows_of(s, index, shape) for s in (within.box, within.observed))
+    return with_parameters(within, box=box, observed=observed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
@@ -55,6 +55,15 @@ def column(name: str, value: Tensor, y: Float[Tensor, "batch *event"]) -> Float[
             "expected one number, or one for each row."
         )
     return value.to(y.device).reshape(-1, 1)
+
+
+def select_each(parameter: Tensor, index: Int[Tensor, " k"]) -> Tensor:
+    """Return the rows of what `one_each` gave: itself, where all rows share it."""
+    return (
+        parameter[index.to(parameter.device)]
+        if parameter.ndim == 1 and len(parameter) > 1
+        else parameter
+    )
 
 
 def flat(y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch n"]:

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from likely.errors import InvalidInput
-from likely.sets.convex import ConvexSet, largest
-from likely.sets.parameters import column, flat, like, one_each
+from likely.sets.convex import ConvexSet, largest, rows_of, with_parameters
+from likely.sets.parameters import column, flat, like, one_each, select_each
 
 
 @final
@@ -88,3 +88,8 @@ def onto_simplex(
     threshold = (kept.sum(1, keepdim=True) - total) / above.sum(1, keepdim=True)
     below = torch.where(inside, rows, torch.zeros_like(rows)).detach().double()
     return torch.where(above, (shifted - threshold).clamp(min=0.0), below)
+
+
+@rows_of.register
+def _(within: Simplex, index: Tensor, shape: torch.Size) -> Simplex:
+    return with_parameters(within, total=select_each(within.total, index))
