@@ -34,6 +34,15 @@ class Law(Density, Protocol):
         ...
 
 
+@runtime_checkable
+class Freezable(Density, Protocol):
+    """A density with a faster copy of itself, for evaluation alone."""
+
+    def frozen(self, dtype: torch.dtype, /) -> Density:
+        """Return the copy: the density in about that precision, differentiable in x."""
+        ...
+
+
 def log_prob_of(density: Density | LogProb, event_shape: torch.Size) -> LogProb:
     """Return a checked function `x (B, *event_shape) -> log p(x) (B,)` for whatever `density` is.
 

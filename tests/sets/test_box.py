@@ -9,16 +9,6 @@ from likely.errors import Infeasible, InvalidInput
 from likely.sets import Box, Observed
 
 
-@pytest.mark.parametrize("n", [1, 3, 8, 33])
-def test_minus_zero_within_bounds_stays(n: int, dtype: torch.dtype) -> None:
-    # Vectorised minima and maxima treat the two zeros alike and may return the other one.
-    y = torch.full((2, n), -0.0, dtype=dtype)
-    for low, high in ((0.0, 1.0), (-1.0, 0.0)):
-        for box in (Box(low, high), Box(torch.full((n,), low), torch.full((n,), high))):
-            assert torch.signbit(box.project(y)).all()
-            assert not torch.signbit(box.project(-y)).any()
-
-
 def test_a_number_bounds_float64_data_exactly() -> None:
     # 0.1 in float32 is 1.5e-9 above 0.1 in float64.
     y = torch.tensor([[-1.0, 0.1, 2.0]], dtype=torch.float64)

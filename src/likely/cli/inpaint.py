@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import typer
 from rich.progress import Progress
 from torch import Tensor
@@ -74,6 +75,12 @@ def inpaint(
         0.0,
         1.0,
     ),
+    fast: Annotated[
+        bool,
+        typer.Option(
+            "--fast", help="Search with a bfloat16 copy of the model; log p is still reported in full."
+        ),
+    ] = False,
     history: Annotated[
         Path | None, typer.Option(help="Also write the iterates: a .gif, or a strip as .png.")
     ] = None,
@@ -114,7 +121,17 @@ def inpaint(
             if history is not None:
                 iterates.append(now.x.cpu())
 
-        result = likely.inpaint(flow, x, observed, bounds, chosen, start, seed=seed, on_step=note)
+        result = likely.inpaint(
+            flow,
+            x,
+            observed,
+            bounds,
+            chosen,
+            start,
+            precision=torch.bfloat16 if fast else None,
+            seed=seed,
+            on_step=note,
+        )
     seconds = time.perf_counter() - begin
     status = result.status[0]
     if status is Status.NONFINITE:

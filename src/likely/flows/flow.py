@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, final
@@ -14,6 +15,8 @@ from torch.distributions import Distribution, constraints
 from likely.errors import InvalidInput, InvalidType
 from likely.flows.base import Base
 from likely.flows.bijection import Bijection
+from likely.flows.frozen import FrozenMLP
+from likely.flows.networks import MLP
 from likely.seeds import generator_for
 
 
@@ -99,6 +102,24 @@ class Flow(nn.Module):
     ) -> Float[Tensor, "n *event"]:
         """Return n independent draws, `(n, *event_shape)`, without a graph."""
         return self.rsample_and_log_prob(n, seed, generator)[0]
+
+    def frozen(self, dtype: torch.dtype = torch.float32) -> Flow:
+        """Return a copy for evaluation alone, faster, and differentiable in x alone.
+
+        The weights of its networks are prepared once, in `dtype`; x, the latent variables and the
+        log-determinants stay in the precision of this flow. On processors with bfloat16 arithmetic
+        that dtype is the fastest, and moves log p by a part in a thousand or so.
+
+        Raises:
+            InvalidType: dtype is not a floating-point type.
+        """
+        if not dtype.is_floating_point:
+            raise InvalidType(f"dtype is {dtype}; expected a floating-point type, as torch.bfloat16.")
+        # What deepcopy finds in its memo it does not copy.
+        memo = {id(m): FrozenMLP(m, dtype) for m in self.modules() if isinstance(m, MLP)}
+        new = copy.deepcopy(self, memo).eval().requires_grad_(False)
+        new.config = None  # its weights are no parameters: a file of it could not be read
+        return new
 
     def distribution(self) -> Distribution:
         """Return this flow as a `torch.distributions` law; it draws from torch's global generator."""

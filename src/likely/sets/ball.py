@@ -10,7 +10,10 @@ from torch import Tensor
 
 from likely.errors import Infeasible, InvalidInput
 from likely.sets.convex import ConvexSet, rows_of, select, with_parameters
-from likely.sets.parameters import column, double, one_each, select_each
+from likely.sets.parameters import column, double, one_each, rows_in, select_each
+
+#: a length to divide by where length and radius are 0
+_TINY = torch.finfo(torch.float64).tiny
 
 
 @final
@@ -45,16 +48,19 @@ class Ball(ConvexSet):
             raise Infeasible(
                 f"radius is {self.radius.min().item():g}, so the ball is empty; expected 0 or more."
             )
+        number = self.center.ndim == 0 and not self.center.requires_grad
+        self._origin = number and self.center.item() == 0
 
     def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
         """Return `center + (y - center) min(1, radius / ||y - center||)`."""
         ray, length, radius = self._ray(y)
-        outside = length > radius
-        # Where nothing moves, dividing by 1 keeps the gradient finite at the center.
-        ratio = radius / torch.where(outside, length, torch.ones_like(length))
-        shape = (-1, *[1] * (y.ndim - 1))
-        moved = self.center.to(y) + ray * ratio.to(y.dtype).reshape(shape)
-        return torch.where(outside.reshape(shape), moved, y)
+        # The larger of length and radius: rows inside are multiplied by 1, which keeps every bit.
+        ratio = radius / torch.maximum(length, radius.clamp(min=_TINY))
+        moved = ray * ratio.to(y.dtype).reshape(-1, *[1] * (y.ndim - 1))
+        if self._origin:
+            return moved
+        outside = (length > radius).reshape(-1, *[1] * (y.ndim - 1))
+        return torch.where(outside, self.center.to(y) + moved, y)
 
     def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return the distance from the ball, `max(||x - center||_2 - radius, 0)`."""
@@ -64,7 +70,7 @@ class Ball(ConvexSet):
     def _ray(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return `y - center`, its length `(B, 1)` in float64, and the radius."""
         try:
-            ray = y - self.center.to(y)
+            ray = y if self._origin else y - self.center.to(y)
         except RuntimeError:
             ray = y[:0]
         if ray.shape != y.shape:
@@ -72,9 +78,7 @@ class Ball(ConvexSet):
                 f"center has shape {tuple(self.center.shape)}, the points {tuple(y.shape)}; "
                 "expected a center that broadcasts to the points."
             )
-        length = torch.linalg.vector_norm(
-            ray[:, None].flatten(1), dim=1, keepdim=True, dtype=torch.float64
-        )
+        length = torch.linalg.vector_norm(rows_in(ray), dim=1, keepdim=True, dtype=torch.float64)
         return ray, length, column("radius", self.radius, y)
 
 

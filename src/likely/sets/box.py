@@ -56,11 +56,16 @@ class Box(ConvexSet):
                 f"the box is empty: low {least[where].item():g} lies above high {most[where].item():g}"
                 f"{place}; swap or widen the bounds."
             )
+        bounds = self.low, self.high
+        plain = all(b.ndim == 0 and not b.requires_grad for b in bounds)
+        # A clamp to numbers needs no tensors of the dtype and on the device of the points.
+        self._numbers = (self.low.item(), self.high.item()) if plain else None
 
     def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
-        """Return `min(max(y, low), high)`; entries within the bounds keep every bit, -0.0 too."""
-        low, high = self.low.to(y), self.high.to(y)
-        return torch.where(y < low, low, torch.where(y > high, high, y))
+        """Return `min(max(y, low), high)`; for a zero at a bound of zero, either of the two zeros."""
+        if self._numbers is not None:
+            return torch.clamp(y, *self._numbers)
+        return torch.clamp(y, self.low.to(y), self.high.to(y))
 
     def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return `max_i max(low_i - x_i, x_i - high_i, 0)`."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from likely.errors import InvalidInput
 from likely.sets.convex import ConvexSet, rows_of, with_parameters
-from likely.sets.parameters import column, double, flat, like, one_each, select_each
+from likely.sets.parameters import column, double, one_each, rows_in, select_each
 
 
 @final
@@ -19,7 +19,7 @@ class Halfspace(ConvexSet):
     """The half-space `{x : <a, x> <= b}`, over the flattened event.
 
     Projection: `argmin_{<a, x> <= b} ||x - y||_2 = y - max(<a, y> - b, 0) a / ||a||_2^2`. Points inside
-    keep every bit. The arithmetic is in float64 and rounded once: the violation of a projected point is
+    keep every bit. The sum is taken in float64: the violation of a projected point is
     at most `2 eps (||y||_2 + ||x||_2)`, eps being that of the dtype of y.
 
     Args:
@@ -50,13 +50,14 @@ class Halfspace(ConvexSet):
 
     def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
         """Return `y - max(<a, y> - b, 0) a / ||a||^2`."""
-        rows = flat(y)
+        rows = rows_in(y)
         a, excess = self._excess(rows, y)
-        return like(torch.where(excess > 0, rows - excess / a.square().sum() * a, rows), y)
+        steps = (excess.clamp(min=0.0) / a.square().sum()).to(y.dtype)
+        return torch.where(excess > 0, rows - steps * a.to(y.dtype), rows).reshape(y.shape)
 
     def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return the distance from the half-space, `max(<a, x> - b, 0) / ||a||_2`."""
-        a, excess = self._excess(flat(x), x)
+        a, excess = self._excess(rows_in(x), x)
         return (excess.clamp(min=0.0)[:, 0] / a.square().sum().sqrt()).to(x.dtype)
 
     def _excess(self, rows: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +68,7 @@ class Halfspace(ConvexSet):
                 f"a has shape {tuple(self.a.shape)}, but an event has shape {tuple(y.shape[1:])}; "
                 f"expected {rows.shape[1]} numbers, one for each entry."
             )
-        return a, (rows * a).sum(1, keepdim=True) - column("b", self.b, y)
+        return a, (rows.double() @ a)[:, None] - column("b", self.b, y)
 
 
 @rows_of.register

@@ -55,7 +55,7 @@ class L1Ball(ConvexSet):
         if not rows.shape[1]:
             return y.clone()
         outside = rows.abs().sum(1, keepdim=True) > radius
-        shrunk = onto_simplex(y[:, None].flatten(1).abs(), radius, torch.zeros_like(outside))
+        shrunk = onto_simplex(rows.abs(), radius)
         return like(torch.where(outside, rows.sign() * shrunk, rows), y)
 
     def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:

@@ -66,9 +66,14 @@ def select_each(parameter: Tensor, index: Int[Tensor, " k"]) -> Tensor:
     )
 
 
+def rows_in(y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch n"]:
+    """Return the rows of y, each flattened row-major."""
+    return y if y.ndim == 2 else y[:, None].flatten(1)
+
+
 def flat(y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch n"]:
     """Return the rows of y, each flattened row-major, in float64."""
-    return y[:, None].flatten(1).double()
+    return rows_in(y).double()
 
 
 def like(x: Float[Tensor, "batch n"], y: Float[Tensor, "batch *event"]) -> Tensor:

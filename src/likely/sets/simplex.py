@@ -11,7 +11,7 @@ from torch import Tensor
 
 from likely.errors import InvalidInput
 from likely.sets.convex import ConvexSet, largest, rows_of, with_parameters
-from likely.sets.parameters import column, flat, like, one_each, select_each
+from likely.sets.parameters import column, flat, like, one_each, rows_in, select_each
 
 
 @final
@@ -19,7 +19,7 @@ class Simplex(ConvexSet):
     """The simplex `{x : x >= 0, sum_i x_i = total}`, over the flattened event.
 
     Projection: `argmin_{x >= 0, sum x = total} ||x - y||_2 = max(y - t, 0)`, with the one t that makes
-    the sum right; it is found by sorting, all rows at once. Points inside keep every bit. The
+    the sum right; it is found by Newton's method, all rows at once. Points inside keep every bit. The
     arithmetic is in float64 and rounded once: the entries are >= 0 exactly, and the violation of a
     projected point is at most `2 eps total`, eps being that of the dtype of y, however far away y is.
 
@@ -31,7 +31,7 @@ class Simplex(ConvexSet):
             not as many totals as rows, or no entries to sum.
         InvalidType: total is no number and no real tensor.
 
-    Reference: Held, Wolfe and Crowder 1974; Duchi, Shalev-Shwartz, Singer and Chandra 2008.
+    Reference: Held, Wolfe and Crowder 1974; Michelot 1986 (the algorithm); Condat 2016.
 
     Example:
         >>> Simplex(1.0).project(torch.tensor([[0.5, 1.0, -3.0], [0.25, 0.25, 0.5]]))
@@ -49,11 +49,14 @@ class Simplex(ConvexSet):
 
     def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
         """Return `max(y - t, 0)`, its sum being the total."""
-        rows, total = flat(y), column("total", self.total, y)
+        rows, total = rows_in(y), column("total", self.total, y)
         if not rows.shape[1]:
             raise InvalidInput(f"y has shape {tuple(y.shape)}; expected at least one entry in a row.")
-        inside = (rows >= 0).all(1, keepdim=True) & (rows.sum(1, keepdim=True) == total)
-        return like(onto_simplex(y[:, None].flatten(1), total, inside), y)
+        x = onto_simplex(rows, total)
+        inside = (rows.double().sum(1, keepdim=True) == total) & (rows.amin(1, keepdim=True) >= 0)
+        if inside.any():  # their bits, and the gradient of the projection
+            x = torch.where(inside, rows.detach() - (x.detach() - x), x)
+        return like(x, y)
 
     def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return `max(max_i -x_i, |sum_i x_i - total| / sqrt(n), 0)`, all of them distances."""
@@ -67,27 +70,27 @@ class Simplex(ConvexSet):
 def onto_simplex(
     rows: Float[Tensor, "batch n"],
     total: Float[Tensor, "rows 1"],
-    inside: Tensor,
 ) -> Float[Tensor, "batch n"]:
-    """Return the projection of flat rows, in float64; a total may be 0. Rows `inside` keep every bit.
+    """Return the projection of flat rows, in float64; a total may be 0.
 
-    The entries above the threshold t are found without a gradient; t is their excess over the total,
-    shared equally, so that the gradient is the projection's, at points inside too.
+    Newton's method on `sum_i max(y_i - t, 0) = total`, whose left side is convex, falling and piecewise
+    linear in t. From a t that is too small, a step goes to the t that would be right were the entries
+    above the old one all that count: t only grows, and rests as soon as no entry drops out.
     """
     with torch.no_grad():
         # Counted from the largest entry, the sums keep their digits however far away y is.
-        descending = rows.sort(1, descending=True).values.double()
-        top = torch.where(inside, torch.zeros_like(total), descending[:, :1])
-        descending = descending - top
-        excess = descending.cumsum(1) - total
-        count = torch.arange(1, rows.shape[1] + 1, device=rows.device)
-        last = (descending * count > excess).sum(1, keepdim=True).clamp(min=1) - 1
-        above = torch.where(inside, rows > 0, rows.double() - top >= descending.gather(1, last))
+        top = rows.amax(1, keepdim=True).double()
+        shifted = rows.double() - top
+        t = torch.maximum(-total, (shifted.sum(1, keepdim=True) - total) / rows.shape[1])
+        number, last = torch.full_like(t, torch.inf), None
+        while last is None or (number < last).any():
+            above, last = (shifted - t).relu_(), number
+            excess, number = above.sum(1, keepdim=True) - total, above.sign_().sum(1, keepdim=True)
+            t = t + excess / number.clamp(min=1.0)
+    # One more step changes no value, and carries the gradient: all entries above share the excess.
     shifted = rows.double() - top
-    kept = torch.where(above, shifted, torch.zeros_like(shifted))
-    threshold = (kept.sum(1, keepdim=True) - total) / above.sum(1, keepdim=True)
-    below = torch.where(inside, rows, torch.zeros_like(rows)).detach().double()
-    return torch.where(above, (shifted - threshold).clamp(min=0.0), below)
+    t = t + ((shifted - t).relu().sum(1, keepdim=True) - total) / number.clamp(min=1.0)
+    return (shifted - t).relu()
 
 
 @rows_of.register

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
 from likely.seeds import generator_for
 from likely.sets import Box, ConvexSet
-from likely.sets.convex import largest
-from likely.solvers.method import Method, ProjectedAdam
+from likely.sets.convex import largest, rows_of
+from likely.solvers.method import Evaluated, Method, State, column
 from likely.solvers.solution import Iterate, Solution, Status
+from likely.solvers.spectral import SpectralProjectedGradient
 
 Function: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -32,15 +33,18 @@ def minimize(
     """Minimise a function of each row over a convex set, `min_{x in C} f(x)`.
 
     Every iterate is the projection of some point, the start included, and so lies in the set, to the
-    tolerance that the set states: exactly for boxes and measured values. A row stops by itself, on its
-    tolerance or on a value or gradient that is not finite, and is frozen from then on.
+    tolerance that the set states: exactly for boxes and measured values. Every row has its own step
+    and its own stop: on its tolerance, where it can go no further, or on a value or gradient that is
+    not finite. From then on it is frozen; and where f is a `PerRow` it leaves the batch, so that the
+    cost falls with the rows still open.
 
     Args:
         fun: f, differentiable, from `(B, *event)` to `(B,)`; row i of the result may depend on row i
-            alone.
+            alone. A plain function is always given all rows, a `PerRow` those still open.
         start: the first point, `(B, *event)`; projected before use.
         within: the set C; None for no constraint.
-        method: how to step; None for `ProjectedAdam()`.
+        method: how to step; None for `SpectralProjectedGradient()`, the best of those measured on
+            smooth convex problems.
         seed: of methods that draw; the global random state is never touched.
         generator: to draw from, instead of a seed.
         on_step: shown every iterate, the projected start included.
@@ -73,15 +77,19 @@ def minimize(
             "expected (B, *event), all finite."
         )
     within = within or Box(-torch.inf, torch.inf)
-    method = method or ProjectedAdam()
+    method = method or SpectralProjectedGradient()
     if not isinstance(within, ConvexSet):
         raise InvalidType(f"within is {within!r:.80}; expected a set such as sets.Box(0.0, 1.0).")
     if not isinstance(method, Method):
         raise InvalidType(
-            f"method is {method!r:.80}; expected a value such as solvers.ProjectedAdam()."
+            f"method is {method!r:.80}; expected a value such as solvers.ProjectedGradient()."
+        )
+    if isinstance(fun, PerRow) and any(len(d) != len(start) for d in fun.data):
+        raise InvalidInput(
+            f"start has {len(start)} rows, but the data of the function "
+            f"{[len(d) for d in fun.data]}; expected one row of each for every row of start."
         )
     draws = generator_for(seed, generator, start.device)
-    rows = start.shape[0]
 
     x = within.project(start.detach())
     if x.shape != start.shape:
@@ -89,36 +97,93 @@ def minimize(
             f"start has shape {tuple(start.shape)}, but within holds points of shape {tuple(x.shape)}."
         )
     state = method.init(x)
-    kept_x = x
-    kept_value = x.new_full((rows,), torch.inf)
-    kept_gap = x.new_full((rows,), torch.inf)
-    status = [Status.COMPLETED if method.tol is None else Status.LIMIT] * rows
-    running = torch.ones(rows, dtype=torch.bool, device=x.device)
-    steps = torch.zeros(rows, dtype=torch.long, device=x.device)
-
+    found = _found(x, Status.COMPLETED if method.tol is None else Status.LIMIT)
+    everyone = torch.arange(len(x), device=x.device)
+    kept, index, shown = found, everyone, None
     for k in range(method.steps + 1):
-        value, grad = _value_and_gradient(fun, x)
-        gap = largest((within.project(x - grad) - x).abs())
-        # The gap alone would not tell: bounds clip an infinite gradient to a finite gap.
-        finite = value.isfinite() & largest((~grad.isfinite()).to(grad)).eq(0)
-        done = torch.zeros_like(running) if method.tol is None else finite & (gap <= method.tol)
-        better = running & finite & (done | (value < kept_value) | (method.keep == "last"))
-        kept_x = torch.where(_as_rows(better, x), x, kept_x)
-        kept_value = torch.where(better, value, kept_value)
-        kept_gap = torch.where(better, gap, kept_gap)
-        _stop(running, ~finite, status, Status.NONFINITE)
-        _stop(running, done, status, Status.CONVERGED)
+        value, grad = value_and_gradient(fun, x)
+        gap = stationarity(x, grad, within)
+        step = method.step(k, Evaluated(x, value, grad), state, within.project, draws)
+        kept = _keep(k, kept, method, Evaluated(x, value, grad), gap, step.accepted, step.stalled)
         if on_step is not None:
-            on_step(Iterate(k, x.clone(), value, gap))
-        if k == method.steps or not running.any():
+            seen = {"x": x, "value": value, "gap": gap}
+            shown = seen if shown is None else _put(shown, index, seen)
+            on_step(Iterate(k, *(t.clone() for t in (everyone, *shown.values()))))
+        if k == method.steps:
             break
-        proposal = within.project(method.step(k, x, grad, state, draws))
-        x = torch.where(_as_rows(running, x), proposal, x)
-        steps += running
-    return Solution(kept_x, kept_value, kept_gap, steps, tuple(status))
+        x = torch.where(column(kept["open"], x), within.project(step.point), x)
+        # Looking at the rows waits for a graphics card; there a few idle rounds cost less.
+        if x.device.type == "cpu" or k % 16 == 15:
+            open_rows = kept["open"].nonzero()[:, 0]
+            if not len(open_rows):
+                break
+            if isinstance(fun, PerRow) and len(open_rows) < len(x):
+                found, within = _put(found, index, kept), rows_of(within, open_rows, x.shape)
+                fun, x, index = fun.rows(open_rows), x[open_rows], index[open_rows]
+                state, kept = _rows(state, open_rows), _rows(kept, open_rows)
+    found = _put(found, index, kept)
+    return Solution(
+        found["x"],
+        found["value"],
+        found["gap"],
+        found["steps"],
+        found["evaluations"],
+        tuple(_STATUS[i] for i in found["status"].tolist()),
+    )
 
 
-def _value_and_gradient(fun: Function, x: Tensor) -> tuple[Tensor, Tensor]:
+@final
+class PerRow:
+    """A function of each row, `f_i(x_i) = f(x_i, d_i)`, that can be given some of the rows.
+
+    Rows that are done then leave the batch of `minimize`.
+
+    Args:
+        fun: f, from `(B, *event)`, and one tensor `(B, ...)` for each of the data, to `(B,)`.
+        data: what belongs to each row, such as measurements.
+
+    Raises:
+        InvalidInput: the data do not have one row each.
+
+    Example:
+        >>> target = torch.tensor([[2.0, 0.25], [0.5, -1.0]])
+        >>> fun = PerRow(lambda x, t: (x - t).square().sum(1), target)
+        >>> fun(torch.zeros(2, 2)).tolist()
+        [4.0625, 1.25]
+        >>> fun.rows(torch.tensor([1]))(torch.zeros(1, 2)).tolist()
+        [1.25]
+    """
+
+    def __init__(self, fun: Callable[..., Tensor], *data: Float[Tensor, "batch ..."]) -> None:
+        if len({d.shape[:1] for d in data}) > 1 or any(d.ndim == 0 for d in data):
+            raise InvalidInput(
+                f"the data have shapes {[tuple(d.shape) for d in data]}; expected (B, ...), "
+                "one row of each for every row of x."
+            )
+        self.fun, self.data = fun, data
+
+    def __call__(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
+        """Return f of every row."""
+        return self.fun(x, *self.data)
+
+    def rows(self, index: Int[Tensor, " k"]) -> PerRow:
+        """Return the function of some rows."""
+        return PerRow(self.fun, *[d[index] for d in self.data])
+
+
+def stationarity(
+    x: Float[Tensor, "batch *event"], grad: Float[Tensor, "batch *event"], within: ConvexSet
+) -> Float[Tensor, " batch"]:
+    """Return `||P(x - grad) - x||_inf`, zero exactly at a constrained stationary point."""
+    moved = x - grad
+    # Where x is so large that it swallows its slope, only the slope itself tells.
+    return largest(torch.where(moved == x, grad, within.project(moved) - x).abs())
+
+
+def value_and_gradient(
+    fun: Function, x: Float[Tensor, "batch *event"]
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch *event"]]:
+    """Return f(x) and its gradient, or raise InvalidInput where fun does not fit."""
     with torch.inference_mode(False), torch.enable_grad():
         point = x.clone().requires_grad_()
         value = fun(point)
@@ -136,12 +201,76 @@ def _value_and_gradient(fun: Function, x: Tensor) -> tuple[Tensor, Tensor]:
     return value.detach(), grad
 
 
-def _stop(running: Tensor, where: Tensor, status: list[Status], why: Status) -> None:
-    """Take the rows of `where` out of `running`, in place, and note why."""
-    for row in (running & where).nonzero().flatten().tolist():
-        status[row] = why
-        running[row] = False
+_STATUS = list(Status)
 
 
-def _as_rows(mask: Tensor, x: Tensor) -> Tensor:
-    return mask.reshape(-1, *[1] * (x.ndim - 1))
+def _found(x: Tensor, status: Status) -> State:
+    """Return what is known of each row before the first evaluation."""
+    none = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    worst = x.new_full((len(x),), torch.inf)
+    return {
+        "x": x,
+        "value": worst,
+        "gap": worst,
+        "steps": none,
+        "evaluations": none,
+        "status": none + _STATUS.index(status),
+        "open": none == 0,
+    }
+
+
+def _keep(
+    k: int,
+    kept: State,
+    method: Method,
+    at: Evaluated,
+    gap: Tensor,
+    accepted: Tensor | None,
+    stalled: Tensor | None,
+) -> State:
+    """Return what is known of each row after one more evaluation."""
+    is_open = kept["open"]
+    none = torch.zeros_like(is_open)
+    accepted = ~none if accepted is None or k == 0 else accepted
+    # The gap alone would not tell: bounds clip an infinite gradient to a finite gap.
+    finite = at.value.isfinite() & largest((~at.grad.isfinite()).to(at.grad)).eq(0)
+    # A trial that failed may be stationary, and yet worse than the point it was tried from.
+    done = none if method.tol is None else accepted & finite & (gap <= method.tol)
+    wanted = accepted if method.keep == "last" else _lower(at.value, gap, kept)
+    better = is_open & finite & (done | wanted)
+    ends = {
+        Status.UNBOUNDED: accepted & (at.value == -torch.inf),
+        Status.NONFINITE: accepted & ~finite,
+        Status.CONVERGED: done,
+        Status.COMPLETED if method.tol is None else Status.STALLED: none
+        if stalled is None
+        else stalled,
+    }
+    status, still = kept["status"], is_open
+    for why, rows in ends.items():
+        status = torch.where(still & rows, _STATUS.index(why), status)
+        still = still & ~rows
+    return {
+        "x": torch.where(column(better, at.x), at.x, kept["x"]),
+        "value": torch.where(better, at.value, kept["value"]),
+        "gap": torch.where(better, gap, kept["gap"]),
+        "steps": kept["steps"] + (is_open & accepted if k else none),
+        "evaluations": kept["evaluations"] + is_open,
+        "status": status,
+        "open": still,
+    }
+
+
+def _lower(value: Tensor, gap: Tensor, kept: State) -> Tensor:
+    """Return where the value is less; where the values differ by rounding alone, the stationarity."""
+    same = (value - kept["value"]).abs() <= 2 * torch.finfo(value.dtype).eps * value.abs()
+    return torch.where(same, gap < kept["gap"], value < kept["value"])
+
+
+def _rows(state: State, index: Tensor) -> State:
+    return {name: tensor[index] for name, tensor in state.items()}
+
+
+def _put(all_rows: State, index: Tensor, some: State) -> State:
+    """Return `all_rows` with the rows `index` replaced."""
+    return {name: all_rows[name].index_copy(0, index, t) for name, t in some.items()}

@@ -15,7 +15,7 @@ class Status(Enum):
     """Why a row stopped; the value says what it means and what to try."""
 
     CONVERGED = "the stationarity reached the tolerance"
-    COMPLETED = "the whole schedule was run; no tolerance was asked for"
+    COMPLETED = "the schedule was run; no tolerance was asked for"
     LIMIT = (
         "the steps ran out before the tolerance was reached; allow more steps, a smaller step size or "
         "a larger tol"
@@ -25,12 +25,20 @@ class Status(Enum):
         "returned: lower the step size, start elsewhere, or keep the bounds away from where the "
         "density is zero"
     )
+    STALLED = (
+        "no step along the search direction lowers the function before the tolerance is reached: "
+        "rounding, or a kink, stands in the way; allow a larger tol, or use float64"
+    )
+    UNBOUNDED = (
+        "the function fell to minus infinity, so it has no least value on this set; bound the set, or "
+        "mend the function"
+    )
     UNCHANGED = "nothing was missing; the data are returned as given"
 
     @property
     def ok(self) -> bool:
         """Whether the row ended as it was asked to."""
-        return self not in (Status.LIMIT, Status.NONFINITE)
+        return self in (Status.CONVERGED, Status.COMPLETED, Status.UNCHANGED)
 
 
 @final
@@ -45,8 +53,10 @@ class Solution:
     #: `||P(x - grad f(x)) - x||_inf`, zero exactly at a constrained stationary point; bounds cap it at
     #: their width, so where gradients are large it tells stationary points from others, not how far
     stationarity: Float[Tensor, " batch"]
-    #: updates made
+    #: updates made, without the failed trials of a line search
     steps: Int[Tensor, " batch"]
+    #: how often f and its gradient were evaluated
+    evaluations: Int[Tensor, " batch"]
     #: why each row stopped
     status: tuple[Status, ...]
 
@@ -54,9 +64,11 @@ class Solution:
 @final
 @dataclass(frozen=True)
 class Iterate:
-    """One iterate of all rows, as shown to `on_step`; k = 0 is the projected start."""
+    """One iterate, as shown to `on_step`; k = 0 is the projected start. Rows that stopped rest."""
 
     k: int
+    #: which rows of the batch these are
+    rows: Int[Tensor, " batch"]
     x: Float[Tensor, "batch *event"]
     value: Float[Tensor, " batch"]
     stationarity: Float[Tensor, " batch"]

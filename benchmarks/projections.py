@@ -1,0 +1,194 @@
+"""How fast the projections are: against the least that torch could do, and against other libraries.
+
+    pip install pyproximal jaxopt optax cooper-optim
+    OMP_NUM_THREADS=1 python benchmarks/projections.py --quick --json out.json
+
+The floor is what no projection in torch can do without: one clamp for a box, one select for measured
+values, both for both, one norm and one multiplication for a ball, one sort for simplex and l1 ball.
+Points are float32 and normal, times 2. Ours, the floor and the peers run in turn, round by round, one
+thread each; a figure is the median over the rounds of the ratio within a round. Every peer's answer is
+compared with ours first, and `!` marks those that differ by more than 1e-4. Peers without a batch axis
+work row by row; where all rows would take too long, some are timed and scaled up (`~`). JAX is compiled
+and mapped over the rows beforehand, on arrays of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from likely import sets
+
+#: where each peer keeps its projections
+PEERS = {"pyproximal": "pyproximal", "optax": "optax.projections", "jaxopt": "jaxopt.projection"}
+PEERS["cooper-optim"] = "cooper"
+
+
+def slope(n: int) -> np.ndarray:
+    return np.linspace(-1, 1, n, dtype=np.float32) + np.float32(0.01)
+
+
+def measured(y: Tensor) -> sets.Observed:
+    draws = torch.rand(y.shape, generator=torch.Generator().manual_seed(1))
+    return sets.Observed(draws < 0.5, draws)
+
+
+OURS: dict[str, Callable[[Tensor], sets.ConvexSet]] = {
+    "box": lambda y: sets.Box(0.0, 1.0),
+    "observed": measured,
+    "box & observed": lambda y: sets.Box(0.0, 1.0) & measured(y),
+    "ball": lambda y: sets.Ball(0.0, 1.0),
+    "simplex": lambda y: sets.Simplex(1.0),
+    "l1 ball": lambda y: sets.L1Ball(1.0),
+    "halfspace": lambda y: sets.Halfspace(torch.from_numpy(slope(y.shape[1])), 0.5),
+    "hyperplane": lambda y: sets.Affine(torch.from_numpy(slope(y.shape[1])), 0.5),
+}
+FLOORS: dict[str, Callable[[Tensor, sets.Observed], object]] = {
+    "box": lambda y, o: torch.clamp(y, 0.0, 1.0),
+    "observed": lambda y, o: torch.where(o.mask, o.values, y),
+    "box & observed": lambda y, o: torch.where(o.mask, o.values, torch.clamp(y, 0.0, 1.0)),
+    "ball": lambda y, o: y * torch.linalg.vector_norm(y, dim=1, keepdim=True),
+    "simplex": lambda y, o: torch.sort(y, dim=1, descending=True),
+    "l1 ball": lambda y, o: torch.sort(y, dim=1, descending=True),
+}
+#: the parameters in optax, which jaxopt takes as one; then pyproximal's operator for (b, n) entries
+JAX: dict[str, Callable[[int], tuple]] = {
+    "box": lambda n: (0.0, 1.0),
+    "ball": lambda n: (1.0,),
+    "simplex": lambda n: (1.0,),
+    "l1 ball": lambda n: (1.0,),
+    "halfspace": lambda n: (slope(n), 0.5),
+    "hyperplane": lambda n: (slope(n), 0.5),
+}
+JAX_NAMES = {"ball": "l2_ball", "l1 ball": "l1_ball"}
+PYPROXIMAL: dict[str, Callable[[Any, int, int], Any]] = {
+    "box": lambda p, b, n: p.Box(0.0, 1.0),
+    "ball": lambda p, b, n: p.EuclideanBall(0.0, 1.0),
+    "simplex": lambda p, b, n: p.Simplex(b * n, 1.0, dims=(b, n), axis=1),
+    "l1 ball": lambda p, b, n: p.L1Ball(n, 1.0),
+    "halfspace": lambda p, b, n: p.HalfSpace(slope(n), 0.5),
+}
+
+
+def call_of(peer: str, module: Any, kind: str, y: Tensor) -> tuple[Callable | None, float]:
+    """Return a call that projects, None if there is no such set; and the share of the rows it does."""
+    data, (b, n) = y.numpy(), y.shape
+    if peer in ("jaxopt", "optax") and kind in JAX:
+        jax, given = importlib.import_module("jax"), JAX[kind](n)
+        project = getattr(module, f"projection_{JAX_NAMES.get(kind, kind)}")
+        if peer == "jaxopt":
+            given = (given if len(given) > 1 else given[0],)
+        mapped, there = jax.jit(jax.vmap(lambda row: project(row, *given))), jax.numpy.asarray(data)
+        return lambda: mapped(there).block_until_ready(), 1.0
+    if peer != "pyproximal" or kind not in PYPROXIMAL:
+        return None, 1.0
+    one = PYPROXIMAL[kind](module, 1, n)
+    one.prox(data[0].copy(), 1.0)
+    taken = seconds(lambda: one.prox(data[0].copy(), 1.0), 1)
+    some = data[: max(1, int(0.3 / taken))]
+    if kind in ("box", "simplex"):  # these take all rows at once
+        whole = PYPROXIMAL[kind](module, len(some), n)
+        return lambda: whole.prox(some.ravel(), 1.0).reshape(some.shape), len(some) / b
+    return lambda: np.stack([one.prox(row, 1.0) for row in some]), len(some) / b
+
+
+def seconds(call: Callable, times: int) -> float:
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - start) / times
+
+
+def measure(kind: str, y: Tensor, modules: dict, rounds: int, at_least: float) -> dict:
+    within = OURS[kind](y)
+    want = within.project(y)
+    calls: dict[str, Callable] = {"ours": partial(within.project, y)}
+    shares, marks = {}, {}
+    if kind in FLOORS:
+        calls["floor"] = partial(FLOORS[kind], y, measured(y))
+    for peer, module in modules.items():
+        call, share = call_of(peer, module, kind, y)
+        if call is not None:
+            got = torch.as_tensor(np.array(call()))
+            right = (got - want[: len(got)]).abs().max().item() <= 1e-4
+            calls[peer], shares[peer] = call, share
+            marks[peer] = "~" * (share < 1) + "!" * (not right)
+    times = {k: max(1, min(10**4, int(at_least / seconds(call, 1)))) for k, call in calls.items()}
+    taken, order = [], list(calls)
+    for _ in range(rounds):  # each in turn goes first: memory is dear to whoever asks for it first
+        order = [*order[1:], order[0]]
+        taken.append({k: seconds(calls[k], times[k]) / shares.get(k, 1.0) for k in order})
+    ratios = {peer: median(t[peer] / t["ours"] for t in taken) for peer in shares}
+    if "floor" in calls:
+        ratios["floor"] = median(t["ours"] / t["floor"] for t in taken)
+    return {"ns": 1e9 * median(t["ours"] for t in taken) / y.numel(), "ratios": ratios, "marks": marks}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer sizes, rounds and entries")
+    parser.add_argument("--only", nargs="*", default=list(OURS), choices=list(OURS), help="these sets")
+    parser.add_argument("--json", type=Path, help="also write every figure to this file")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    modules = {}
+    for peer, where in PEERS.items():
+        try:
+            modules[peer] = importlib.import_module(where)
+        except Exception as error:
+            print(f"missing: {peer} ({type(error).__name__}: {error})")
+    if modules.pop("cooper-optim", None):
+        print("cooper-optim has multipliers, but no projections onto these sets: nothing to time")
+    most, rounds, at_least = (10**6, 5, 0.002) if options.quick else (10**7, 9, 0.005)
+    sizes = [10, 1000, 10**6] if options.quick else [10**k for k in range(1, 7)]
+    batches = [1, 100, 10**4] if options.quick else [10**k for k in range(5)]
+    left_out = [f"{b} x {n}" for b in batches for n in sizes if b * n > most]
+    print(f"left out, as they have more than {most:,} entries: {', '.join(left_out)}")
+    print("ns: ours, per entry; floor: ours / floor, 1 is best; peers: peer / ours, above 1 we win")
+    names = ["floor", *modules]
+    print(f"{'set':15} {'batch':>6} {'n':>8} {'ns':>10} " + " ".join(f"{n:>12}" for n in names))
+    found = []
+    for kind, b, n in [
+        (k, b, n) for k in options.only for b in batches for n in sizes if b * n <= most
+    ]:
+        y = 2 * torch.randn(b, n, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            row = measure(kind, y, modules, rounds, at_least)
+        found.append({"set": kind, "batch": b, "n": n, **row})
+        ratios, marks = row["ratios"], row["marks"]
+        cells = [f"{ratios[m]:.2f}{marks.get(m, '')}" if m in ratios else "-" for m in names]
+        print(
+            f"{kind:15} {b:6} {n:8} {row['ns']:10.2f} " + " ".join(f"{c:>12}" for c in cells),
+            flush=True,
+        )
+    all_ratios = [
+        (f"{f['set']} {f['batch']} x {f['n']}", *r) for f in found for r in f["ratios"].items()
+    ]
+    over = [f"{place} ({r:.2f})" for place, name, r in all_ratios if name == "floor" and r > 2]
+    lost = [
+        f"{place} to {name} ({r:.2f})" for place, name, r in all_ratios if name != "floor" and r < 1
+    ]
+    floors = sum(name == "floor" for _, name, _ in all_ratios)
+    races = len(all_ratios) - floors
+    print(f"\nmore than twice the floor, {len(over)} of {floors}: {'; '.join(over) or 'none'}")
+    print(f"lost to a peer, {len(lost)} of {races}: {'; '.join(lost) or 'none'}")
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
