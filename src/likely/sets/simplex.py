@@ -75,21 +75,23 @@ def onto_simplex(
 
     Newton's method on `sum_i max(y_i - t, 0) = total`, whose left side is convex, falling and piecewise
     linear in t. From a t that is too small, a step goes to the t that would be right were the entries
-    above the old one all that count: t only grows, and rests as soon as no entry drops out.
+    above the old one all that count: t only grows, and rests once no entry drops out.
     """
     with torch.no_grad():
         # Counted from the largest entry, the sums keep their digits however far away y is.
         top = rows.amax(1, keepdim=True).double()
         shifted = rows.double() - top
         t = torch.maximum(-total, (shifted.sum(1, keepdim=True) - total) / rows.shape[1])
-        number, last = torch.full_like(t, torch.inf), None
-        while last is None or (number < last).any():
-            above, last = (shifted - t).relu_(), number
-            excess, number = above.sum(1, keepdim=True) - total, above.sign_().sum(1, keepdim=True)
-            t = t + excess / number.clamp(min=1.0)
+        grows = True
+        while grows:
+            above = (shifted - t).relu_()
+            excess = above.sum(1, keepdim=True) - total
+            number = above.sign_().sum(1, keepdim=True).clamp(min=1.0)
+            new = t + excess / number
+            grows, t = bool((new > t).any()), torch.fmax(new, t)
     # One more step changes no value, and carries the gradient: all entries above share the excess.
     shifted = rows.double() - top
-    t = t + ((shifted - t).relu().sum(1, keepdim=True) - total) / number.clamp(min=1.0)
+    t = t + ((shifted - t).relu().sum(1, keepdim=True) - total) / number
     return (shifted - t).relu()
 
 
