@@ -1,0 +1,206 @@
+"""What the score function takes off f: baselines, each independent of the draw it is taken off."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from likely.errors import InvalidInput
+from likely.expectations.law import Law, derived
+from likely.expectations.problem import Problem
+from likely.expectations.scores import scores_of
+
+
+class Baseline(ABC):
+    """A control variate for the score: a term of value zero and mean gradient zero."""
+
+    @abstractmethod
+    def ready(self, problem: Problem, n: int, seed: int) -> Baseline:
+        """Return the baseline to use for blocks of n draws, after a pilot if it needs one."""
+
+    @abstractmethod
+    def correction(
+        self,
+        law: Law,
+        x: Shaped[Tensor, "n *rest"],
+        values: Shaped[Tensor, "n *shape"],
+        log_w: Float[Tensor, "n *batch"],
+        unit: int,
+    ) -> Float[Tensor, "*shape"] | None:
+        """Return the term to add: value zero, gradient `-mean_i b_i w_i grad log p(x_i)`."""
+
+
+@final
+@dataclass(frozen=True)
+class NoBaseline(Baseline):
+    """Nothing is taken off."""
+
+    def ready(self, problem: Problem, n: int, seed: int) -> Baseline:
+        """Nothing to do."""
+        return self
+
+    def correction(
+        self, law: Law, x: Tensor, values: Tensor, log_w: Tensor, unit: int
+    ) -> Tensor | None:
+        """No term."""
+        return None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Constant(Baseline):
+    """A number, or a tensor of the shape of f's values, that no draw decided."""
+
+    value: float | Tensor
+
+    def ready(self, problem: Problem, n: int, seed: int) -> Baseline:
+        """Nothing to do."""
+        return self
+
+    def correction(
+        self, law: Law, x: Tensor, values: Tensor, log_w: Tensor, unit: int
+    ) -> Tensor | None:
+        """Return `-b mean(w - detach(w))`."""
+        b = torch.as_tensor(self.value, dtype=torch.float64, device=log_w.device).detach()
+        return -(b * _swing(log_w, values)).mean(0)
+
+
+@final
+@dataclass(frozen=True)
+class MeanBaseline(Baseline):
+    """The mean of f over a pilot: as many draws as a block, at least 16, used for nothing else."""
+
+    def ready(self, problem: Problem, n: int, seed: int) -> Baseline:
+        """Draw the pilot."""
+        with torch.no_grad():
+            unit = problem.sampling.unit(n)
+            number = max(n, 16 * unit)
+            x = problem.draw(number, derived(seed, 1_000_003))
+            values = problem.values(x).double()
+            log_w = problem.log_w(x)
+            return Constant((values * _weights(log_w, values)).mean(0))
+
+    def correction(
+        self, law: Law, x: Tensor, values: Tensor, log_w: Tensor, unit: int
+    ) -> Tensor | None:
+        """Made ready, this is a `Constant`."""
+        raise InvalidInput("a mean baseline was used before it was made ready.")
+
+
+@final
+@dataclass(frozen=True)
+class LeaveOneOut(Baseline):
+    """The mean of `w f` over the other units, `b_i = sum_{k not in i's unit} w_k f_k / (n - unit)`."""
+
+    def ready(self, problem: Problem, n: int, seed: int) -> Baseline:
+        """Refuse a single unit, which leaves nothing when it is left out."""
+        _several(problem, n)
+        return self
+
+    def correction(
+        self, law: Law, x: Tensor, values: Tensor, log_w: Tensor, unit: int
+    ) -> Tensor | None:
+        """Return `-mean_i b_i (w_i - detach(w_i))`."""
+        with torch.no_grad():
+            v = values.double() * _weights(log_w, values)
+            b = (v.sum(0) - _unit_sums(v, unit)) / (v.shape[0] - unit)
+        return -(b * _swing(log_w, values)).mean(0)
+
+
+@final
+@dataclass(frozen=True)
+class Optimal(Baseline):
+    """The best baseline of each parameter j, `E[f s_j^2] / E[s_j^2]` over the other units.
+
+    `s_j` is the score, the derivative of log p with respect to parameter j. The parameters are the
+    leaf tensors that p was computed from; where p is batched, the arguments of the law. The term is
+    linear in them, so second derivatives are those without a baseline.
+    """
+
+    def ready(self, problem: Problem, n: int, seed: int) -> Baseline:
+        """Refuse a single unit, and proposals."""
+        _several(problem, n)
+        if problem.via is not None:
+            raise InvalidInput("the 'optimal' baseline is for draws of p itself; with via, use 'loo'.")
+        return self
+
+    def correction(
+        self, law: Law, x: Tensor, values: Tensor, log_w: Tensor, unit: int
+    ) -> Tensor | None:
+        """Return `-sum_j mean_i(b_ij s_ij) (theta_j - detach(theta_j))`."""
+        total: Tensor | None = None
+        lead = log_w.ndim  # n and batch
+        v = values.detach().double()
+        out = v.ndim - lead
+        for parameter, s in scores_of(law, x):
+            # s: (n, *batch, *own); v: (n, *batch, *out); b: (n, *batch, *out, *own)
+            own = s.ndim - lead
+            s = s.double().reshape(s.shape[:lead] + (1,) * out + s.shape[lead:])
+            w2 = s.square()
+            f = v.reshape(v.shape + (1,) * own)
+            top, bottom = f * w2, w2.expand_as(f * w2)
+            top = top.sum(0) - _unit_sums(top, unit)
+            bottom = bottom.sum(0) - _unit_sums(bottom, unit)
+            b = torch.where(bottom > 0, top / bottom.clamp(min=torch.finfo(bottom.dtype).tiny), 0.0)
+            slope = (b * s).mean(0)  # (*batch, *out, *own)
+            move = (parameter - parameter.detach()).double()
+            batch = move.shape[: move.ndim - own]
+            move = move.reshape(batch + (1,) * out + move.shape[move.ndim - own :])
+            term = (slope * move).flatten(slope.ndim - own).sum(-1) if own else slope * move
+            total = -term if total is None else total - term
+        return total
+
+
+def baseline_of(given: str | float | Tensor | Baseline) -> Baseline:
+    """Return the baseline of a short name or a number.
+
+    Raises:
+        InvalidInput: no such name.
+    """
+    if isinstance(given, Baseline):
+        return given
+    if isinstance(given, str):
+        named: dict[str, Baseline] = {
+            "none": NoBaseline(),
+            "mean": MeanBaseline(),
+            "loo": LeaveOneOut(),
+            "optimal": Optimal(),
+        }
+        if given not in named:
+            raise InvalidInput(f"baseline is {given!r}; expected one of {sorted(named)} or a number.")
+        return named[given]
+    return Constant(given)
+
+
+def _swing(log_w: Tensor, values: Tensor) -> Tensor:
+    """Return `w - detach(w)`, with f's dimensions: value zero, gradient `w grad log p`."""
+    w = log_w.exp()
+    w = w - w.detach()
+    return w.reshape(w.shape + (1,) * (values.ndim - w.ndim))
+
+
+def _weights(log_w: Tensor | None, values: Tensor) -> Tensor:
+    if log_w is None:
+        return values.new_ones((), dtype=torch.float64)
+    return log_w.detach().exp().reshape(log_w.shape + (1,) * (values.ndim - log_w.ndim))
+
+
+def _unit_sums(v: Tensor, unit: int) -> Tensor:
+    """Return, for each row, the sum over the rows of its unit."""
+    if unit == 1:
+        return v
+    return v.reshape(-1, unit, *v.shape[1:]).sum(1).repeat_interleave(unit, dim=0)
+
+
+def _several(problem: Problem, n: int) -> None:
+    units = n // problem.sampling.unit(n)
+    if units < 2:
+        raise InvalidInput(
+            f"n={n} makes {units} independent unit; baselines from the other draws need 2 or more: "
+            "draw more, or use baseline='none' or 'mean'."
+        )

@@ -1,0 +1,208 @@
+"""Gradient estimators: values that say how `E_p[f]` is differentiated."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
+import torch
+from torch import Tensor
+
+from likely.errors import InvalidInput
+from likely.expectations.baselines import Baseline, baseline_of
+from likely.expectations.law import TorchLaw, derived
+from likely.expectations.problem import Problem, Terms, weigh
+
+Block: TypeAlias = Callable[[int, int], Terms]
+#: at most so many points are enumerated
+MOST_POINTS = 2**20
+
+
+class Gradient(ABC):
+    """How `E_p[f]` is differentiated: one method, which checks that it applies and says how to draw."""
+
+    @abstractmethod
+    def prepare(self, problem: Problem, n: int, seed: int) -> Block:
+        """Return the function `(n, seed) -> Terms` that makes one block of draws.
+
+        Raises:
+            InvalidInput: the estimator does not apply to this law.
+        """
+
+
+@final
+@dataclass(frozen=True)
+class Values(Gradient):
+    """No gradient: values only, without a graph."""
+
+    def prepare(self, problem: Problem, n: int, seed: int) -> Block:
+        """Always applies."""
+
+        def block(n: int, seed: int) -> Terms:
+            with torch.no_grad():
+                x = problem.draw(n, seed)
+                return Terms(problem.values(x), problem.log_w(x))
+
+        return block
+
+
+@final
+@dataclass(frozen=True)
+class Score(Gradient):
+    """The score function: `grad E_p[f] = E_p[(f(x) - b) grad log p(x)] + E_p[grad f(x)]`.
+
+    It asks nothing of f, nor of the law but `log_prob`. In code it is importance sampling with
+    `q = detach(p)`: the mean of `w f` with `w = exp(log p - log q)`, which equals 1 and carries the
+    gradient. All higher derivatives of that are right as well. With a proposal q, w is the weight
+    itself.
+
+    Args:
+        baseline: b, what is taken off f, from other draws than the one it is taken off: "none", "mean"
+            (of a pilot), "loo" (of the other draws, the default), "optimal" (the best one for each
+            parameter, from the other draws), or a number.
+
+    Reference: Glynn 1990; Williams 1992; the surrogate, Foerster et al. 2018 (DiCE); leave-one-out,
+    Kool, van Hoof, Welling 2019; optimal, Weaver, Tao 2001.
+
+    Example:
+        >>> from likely import expect
+        >>> mu = torch.tensor(1.0, requires_grad=True)
+        >>> p = torch.distributions.Normal(mu, 1.0)
+        >>> expect(lambda x: x.square(), p, n=10_000, grad=Score("loo"), seed=0).mean.backward()
+        >>> bool((mu.grad - 2).abs() < 0.1)
+        True
+    """
+
+    baseline: str | float | Tensor | Baseline = "loo"
+
+    def prepare(self, problem: Problem, n: int, seed: int) -> Block:
+        """Ready the baseline; refuse laws without parameters."""
+        baseline = baseline_of(self.baseline).ready(problem, n, seed)
+
+        def block(n: int, seed: int) -> Terms:
+            x = problem.draw(n, seed)
+            values = problem.values(x)
+            log_p = problem.law.log_prob(x)
+            _connected(log_p, values, problem)
+            log_q = log_p.detach() if problem.via is None else problem.via.log_prob(x).detach()
+            log_w = weigh(log_p, log_q)
+            unit = problem.sampling.unit(n)
+            correction = None
+            if not problem.normalise and log_p.requires_grad and torch.is_grad_enabled():
+                correction = baseline.correction(problem.law, x, values, log_w, unit)
+            return Terms(values, log_w, correction)
+
+        return block
+
+
+@final
+@dataclass(frozen=True)
+class Path(Gradient):
+    """Reparameterisation: `grad E_p[f] = E[f'(x) dx/dtheta]` for draws `x = g(theta, noise)`.
+
+    Needs a law with `rsample` and a differentiable f: where f jumps the answer is wrong, and nothing
+    in f's values can tell.
+
+    Reference: Kingma, Welling 2014; Rezende, Mohamed, Wierstra 2014.
+
+    Example:
+        >>> from likely import expect
+        >>> mu = torch.tensor(1.0, requires_grad=True)
+        >>> p = torch.distributions.Normal(mu, 1.0)
+        >>> expect(lambda x: x.square(), p, n=10_000, grad=Path(), seed=0).mean.backward()
+        >>> bool((mu.grad - 2).abs() < 0.1)
+        True
+    """
+
+    def prepare(self, problem: Problem, n: int, seed: int) -> Block:
+        """Refuse proposals and laws whose draws are not differentiable."""
+        if problem.via is not None:
+            raise InvalidInput("grad='path' draws from p itself; with via, use grad='score'.")
+
+        def block(n: int, seed: int) -> Terms:
+            x = problem.draw(n, seed, attached=True)
+            values = problem.values(x)
+            _connected(x, values, problem)
+            if torch.is_grad_enabled() and x.requires_grad and not values.requires_grad:
+                raise InvalidInput(
+                    "f(x) is not differentiable in x (it returns a constant, an integer or a boolean), "
+                    "so 'path' would give zero gradients; use grad='score' or 'weak'."
+                )
+            return Terms(values)
+
+        return block
+
+
+@final
+@dataclass(frozen=True)
+class Enumerate(Gradient):
+    """The exact sum over a finite support, `sum_x p(x) f(x)`; differentiable to any order.
+
+    Raises:
+        InvalidInput: the support is not finite, or has more than about a million points.
+
+    Example:
+        >>> from likely import expect
+        >>> eta = torch.zeros(3, requires_grad=True)
+        >>> p = torch.distributions.Bernoulli(logits=eta)
+        >>> expect(lambda b: b.sum(1), p, n=1, grad=Enumerate()).mean.backward()
+        >>> eta.grad.tolist()
+        [0.25, 0.25, 0.25]
+    """
+
+    def prepare(self, problem: Problem, n: int, seed: int) -> Block:
+        """Refuse infinite supports and proposals."""
+        if problem.via is not None:
+            raise InvalidInput("grad='enumerate' goes over the support of p; leave out via.")
+        x = support_of(problem)
+
+        def block(n: int, seed: int) -> Terms:
+            log_p = problem.law.log_prob(x)
+            return Terms(problem.values(x), log_p.double() + math.log(len(x)), exact=True)
+
+        return block
+
+
+def support_of(problem: Problem) -> Tensor:
+    """Return every point of a finite support, `(points, *batch, *event)`."""
+    law = problem.law
+    if not isinstance(law, TorchLaw) or not law.distribution.has_enumerate_support:
+        raise InvalidInput(
+            f"{law.name} has no finite support to enumerate; use grad='score', or 'path' or 'weak' "
+            "where they apply."
+        )
+    single = law.distribution.enumerate_support(expand=False)
+    choices = single.shape[0]
+    whole = law.distribution.batch_shape + law.distribution.event_shape
+    entries = law.distribution.batch_shape[len(law.batch_shape) :]
+    number = math.prod(entries)
+    if number * math.log(max(choices, 1)) > math.log(MOST_POINTS):
+        raise InvalidInput(
+            f"the support of {law.name} has {choices}^{number} points; expected at most "
+            f"{MOST_POINTS:,}. Use grad='score' or 'weak'."
+        )
+    if number == 0:
+        return single.new_zeros((1, *whole))
+    index = torch.cartesian_prod(*[torch.arange(choices, device=single.device)] * number)
+    events = single.reshape(choices, *law.distribution.event_shape)
+    points = events[index.reshape(choices**number, *entries)]
+    shape = (len(points), *(1,) * len(law.batch_shape), *entries, *law.distribution.event_shape)
+    return points.reshape(shape).expand(len(points), *whole)
+
+
+def _connected(tensor: Tensor, values: Tensor, problem: Problem) -> None:
+    """Refuse a gradient that nothing would receive, unless gradients are switched off."""
+    if torch.is_grad_enabled() and not (tensor.requires_grad or values.requires_grad):
+        raise InvalidInput(
+            f"neither {problem.law.name} nor f depends on a tensor that requires gradients; build p "
+            "from its parameters, with requires_grad=True, where the gradient is wanted, or leave "
+            "out grad."
+        )
+
+
+def pilot_seed(seed: int) -> int:
+    """Return the seed of draws that are used for choices only, never for the estimate."""
+    return derived(seed, 1_000_003)

@@ -1,0 +1,43 @@
+"""The short names of gradient estimators."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from likely.errors import InvalidInput, InvalidType
+from likely.expectations.baselines import Baseline
+from likely.expectations.choose import Auto
+from likely.expectations.gradient import Enumerate, Gradient, Path, Score, Values
+from likely.expectations.weak import Weak
+
+
+def gradient_of(
+    grad: str | Gradient | None, baseline: str | float | Tensor | Baseline | None = None
+) -> Gradient:
+    """Return the estimator of a short name.
+
+    Raises:
+        InvalidInput: there is no such name, or a baseline is given to what takes none.
+        InvalidType: grad is neither a name nor an estimator.
+    """
+    if grad == "score":
+        return Score("loo" if baseline is None else baseline)
+    if baseline is not None:
+        raise InvalidInput(
+            f"baseline is for grad='score'; grad is {grad!r}. As a value: Score(baseline)."
+        )
+    named: dict[str, Gradient] = {
+        "path": Path(),
+        "weak": Weak(),
+        "enumerate": Enumerate(),
+        "auto": Auto(),
+    }
+    if grad is None:
+        return Values()
+    if isinstance(grad, Gradient):
+        return grad
+    if not isinstance(grad, str):
+        raise InvalidType(f"grad is a {type(grad).__name__}; expected a name or an estimator.")
+    if grad not in named:
+        raise InvalidInput(f"grad is {grad!r}; expected None or one of {['score', *named]}.")
+    return named[grad]
