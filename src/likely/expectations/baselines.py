@@ -4,35 +4,44 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import final
+from typing import Final, NamedTuple, final
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from likely.errors import InvalidInput
-from likely.expectations.law import Law, derived
-from likely.expectations.problem import Problem
+from likely.expectations.law import derived
+from likely.expectations.problem import Problem, floating, over
 from likely.expectations.scores import scores_of
 
 
+class Off(NamedTuple):
+    """What is taken off f: b, where it meets the score, and a term of value zero to add."""
+
+    b: Tensor | None
+    correction: Tensor | None
+
+
+NOTHING: Final = Off(None, None)
+
+
 class Baseline(ABC):
-    """A control variate for the score: a term of value zero and mean gradient zero."""
+    """A control variate for the score, which changes no value and no mean gradient."""
 
     @abstractmethod
     def ready(self, problem: Problem, n: int, seed: int) -> Baseline:
         """Return the baseline to use for blocks of n draws, after a pilot if it needs one."""
 
     @abstractmethod
-    def correction(
+    def off(
         self,
-        law: Law,
+        problem: Problem,
         x: Shaped[Tensor, "n *rest"],
         values: Shaped[Tensor, "n *shape"],
-        log_w: Float[Tensor, "n *batch"],
-        unit: int,
-    ) -> Float[Tensor, "*shape"] | None:
-        """Return the term to add: value zero, gradient `-mean_i b_i w_i grad log p(x_i)`."""
+        log_w: Float[Tensor, "n *batch"] | None,
+    ) -> Off:
+        """Return what is taken off the values of a block; log_w is None for draws of p itself."""
 
 
 @final
@@ -44,11 +53,9 @@ class NoBaseline(Baseline):
         """Nothing to do."""
         return self
 
-    def correction(
-        self, law: Law, x: Tensor, values: Tensor, log_w: Tensor, unit: int
-    ) -> Tensor | None:
-        """No term."""
-        return None
+    def off(self, problem: Problem, x: Tensor, values: Tensor, log_w: Tensor | None) -> Off:
+        """Nothing."""
+        return NOTHING
 
 
 @final
@@ -62,12 +69,10 @@ class Constant(Baseline):
         """Nothing to do."""
         return self
 
-    def correction(
-        self, law: Law, x: Tensor, values: Tensor, log_w: Tensor, unit: int
-    ) -> Tensor | None:
-        """Return `-b mean(w - detach(w))`."""
-        b = torch.as_tensor(self.value, dtype=torch.float64, device=log_w.device).detach()
-        return -(b * _swing(log_w, values)).mean(0)
+    def off(self, problem: Problem, x: Tensor, values: Tensor, log_w: Tensor | None) -> Off:
+        """Return the number."""
+        b = torch.as_tensor(self.value, device=values.device).detach()
+        return Off(b.to(values.dtype) if values.is_floating_point() else b.double(), None)
 
 
 @final
@@ -78,16 +83,12 @@ class MeanBaseline(Baseline):
     def ready(self, problem: Problem, n: int, seed: int) -> Baseline:
         """Draw the pilot."""
         with torch.no_grad():
-            unit = problem.sampling.unit(n)
-            number = max(n, 16 * unit)
+            number = max(n, 16 * problem.sampling.unit(n))
             x = problem.draw(number, derived(seed, 1_000_003))
-            values = problem.values(x).double()
-            log_w = problem.log_w(x)
-            return Constant((values * _weights(log_w, values)).mean(0))
+            log_w = None if problem.via is None else problem.log_w(x)
+            return Constant(_weighted(problem.values(x), log_w).mean(0))
 
-    def correction(
-        self, law: Law, x: Tensor, values: Tensor, log_w: Tensor, unit: int
-    ) -> Tensor | None:
+    def off(self, problem: Problem, x: Tensor, values: Tensor, log_w: Tensor | None) -> Off:
         """Made ready, this is a `Constant`."""
         raise InvalidInput("a mean baseline was used before it was made ready.")
 
@@ -102,14 +103,12 @@ class LeaveOneOut(Baseline):
         _several(problem, n)
         return self
 
-    def correction(
-        self, law: Law, x: Tensor, values: Tensor, log_w: Tensor, unit: int
-    ) -> Tensor | None:
-        """Return `-mean_i b_i (w_i - detach(w_i))`."""
+    def off(self, problem: Problem, x: Tensor, values: Tensor, log_w: Tensor | None) -> Off:
+        """Return the mean of the others."""
         with torch.no_grad():
-            v = values.double() * _weights(log_w, values)
-            b = (v.sum(0) - _unit_sums(v, unit)) / (v.shape[0] - unit)
-        return -(b * _swing(log_w, values)).mean(0)
+            v = _weighted(values, log_w)
+            unit = problem.sampling.unit(len(v))
+            return Off((v.sum(0) - _unit_sums(v, unit)) / (len(v) - unit), None)
 
 
 @final
@@ -129,31 +128,31 @@ class Optimal(Baseline):
             raise InvalidInput("the 'optimal' baseline is for draws of p itself; with via, use 'loo'.")
         return self
 
-    def correction(
-        self, law: Law, x: Tensor, values: Tensor, log_w: Tensor, unit: int
-    ) -> Tensor | None:
+    def off(self, problem: Problem, x: Tensor, values: Tensor, log_w: Tensor | None) -> Off:
         """Return `-sum_j mean_i(b_ij s_ij) (theta_j - detach(theta_j))`."""
         total: Tensor | None = None
-        lead = log_w.ndim  # n and batch
+        lead = 1 + len(problem.law.batch_shape)
+        unit = problem.sampling.unit(len(values))
         v = values.detach().double()
         out = v.ndim - lead
-        for parameter, s in scores_of(law, x):
-            # s: (n, *batch, *own); v: (n, *batch, *out); b: (n, *batch, *out, *own)
+        for parameter, s in scores_of(problem.law, x):
+            # s: (n, *batch, *own), v: (n, *batch, *out); all below: (n, *batch, *out, *own)
             own = s.ndim - lead
             s = s.double().reshape(s.shape[:lead] + (1,) * out + s.shape[lead:])
-            w2 = s.square()
-            f = v.reshape(v.shape + (1,) * own)
-            top, bottom = f * w2, w2.expand_as(f * w2)
+            square = s.square()
+            top = v.reshape(v.shape + (1,) * own) * square
+            bottom = square.expand_as(top)
             top = top.sum(0) - _unit_sums(top, unit)
             bottom = bottom.sum(0) - _unit_sums(bottom, unit)
             b = torch.where(bottom > 0, top / bottom.clamp(min=torch.finfo(bottom.dtype).tiny), 0.0)
-            slope = (b * s).mean(0)  # (*batch, *out, *own)
+            slope = (b * s).mean(0)
             move = (parameter - parameter.detach()).double()
             batch = move.shape[: move.ndim - own]
             move = move.reshape(batch + (1,) * out + move.shape[move.ndim - own :])
-            term = (slope * move).flatten(slope.ndim - own).sum(-1) if own else slope * move
+            term = slope * move
+            term = term.flatten(term.ndim - own).sum(-1) if own else term
             total = -term if total is None else total - term
-        return total
+        return Off(None, total)
 
 
 def baseline_of(given: str | float | Tensor | Baseline) -> Baseline:
@@ -177,17 +176,13 @@ def baseline_of(given: str | float | Tensor | Baseline) -> Baseline:
     return Constant(given)
 
 
-def _swing(log_w: Tensor, values: Tensor) -> Tensor:
-    """Return `w - detach(w)`, with f's dimensions: value zero, gradient `w grad log p`."""
-    w = log_w.exp()
-    w = w - w.detach()
-    return w.reshape(w.shape + (1,) * (values.ndim - w.ndim))
-
-
-def _weights(log_w: Tensor | None, values: Tensor) -> Tensor:
+def _weighted(values: Tensor, log_w: Tensor | None) -> Tensor:
+    """Return w f, detached, in the dtype it came in."""
+    f = floating(values.detach())
     if log_w is None:
-        return values.new_ones((), dtype=torch.float64)
-    return log_w.detach().exp().reshape(log_w.shape + (1,) * (values.ndim - log_w.ndim))
+        return f
+    w = over(log_w.detach().exp(), f)
+    return torch.where(w == 0, 0.0, f) * w
 
 
 def _unit_sums(v: Tensor, unit: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -23,7 +23,7 @@ from likely.expectations.gradient import (
     support_of,
 )
 from likely.expectations.law import AnyLaw, Law, TorchLaw, derived, law_of
-from likely.expectations.problem import Function, Problem, Terms, weigh
+from likely.expectations.problem import Function, Problem, Terms, plain_terms
 from likely.expectations.sampling import Independent
 from likely.expectations.spread import argument_spread, evaluations, leaf_spread
 from likely.expectations.weak import Weak, weak_arguments, weak_term
@@ -92,19 +92,19 @@ class Mixed(Gradient):
             proposal = _holding(law, {*by[Score], *by[Weak]})
             x = problem.sampling.draw(proposal, n, seed, attached=bool(by[Path]))
             values = problem.values(x)
-            log_w: Tensor | None = None
+            log_ratio: Tensor | None = None
+            b: Tensor | None = None
             correction: Tensor | None = None
             if by[Score]:
                 target = _holding(law, set(by[Weak]))
-                log_w = weigh(target.log_prob(x), proposal.log_prob(x))
+                log_ratio = target.log_prob(x) - proposal.log_prob(x)
                 if baseline is not None and torch.is_grad_enabled():
-                    unit = problem.sampling.unit(n)
-                    held = _holding(law, {*by[Weak], *by[Path]})
-                    correction = baseline.correction(held, x.detach(), values.detach(), log_w, unit)
+                    held = replace(problem, law=_holding(law, {*by[Weak], *by[Path]}))
+                    b, correction = baseline.off(held, x.detach(), values.detach(), None)
             if by[Weak] and torch.is_grad_enabled():
                 term = weak_term(problem, x.detach(), by[Weak], derived(seed, 7))
                 correction = term if correction is None else correction + term
-            return Terms(values, log_w, correction)
+            return plain_terms(values, log_ratio, b, correction)
 
         return block
 
@@ -156,7 +156,10 @@ class Auto(Gradient):
         pilot = pilot_seed(seed)
         names = [name for name, t in arguments_of(problem.law).items() if t.requires_grad]
         if not names:
-            spreads = [leaf_spread(c, problem, self.draws, 64, pilot) for c in candidates]
+            spreads = [
+                leaf_spread(c, problem, self.draws, max(2, self.repeats // 4), pilot)
+                for c in candidates
+            ]
             costs = [
                 s.total() * evaluations(c, problem) for s, c in zip(spreads, candidates, strict=True)
             ]

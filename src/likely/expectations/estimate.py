@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import final
 
 import torch
@@ -12,7 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from likely.errors import InvalidInput
-from likely.expectations.moments import Moments
+from likely.expectations.moments import Block, Moments
 from likely.expectations.tails import pareto_k, threshold
 
 #: fewer hits than this are named in `warnings`
@@ -25,10 +26,10 @@ class Estimate:
     """An estimate of `E_p[f]` with its error bar; `e1 + e2` merges two disjoint samples exactly.
 
     Diagnostics are those of `f w`, not of the weights alone. All tensors have the shape of one value of
-    f. An estimate is immutable and its size does not grow with n.
+    f. An estimate is immutable; merged ones are of a size that does not grow with n.
 
     Args:
-        moments: what the draws left behind.
+        source: the draws of one block, or what those of several left behind.
         dtype: the dtype of the results.
         event: f returned booleans: its mean is a probability.
         bound: the largest value that a weight can have; infinity where unknown.
@@ -45,17 +46,28 @@ class Estimate:
         no event seen in 1,000 draws; at most 0.00299 (95%)
     """
 
-    moments: Moments
+    source: Block | Moments
     dtype: torch.dtype = torch.float64
     event: bool = False
     bound: float = 1.0
     exact: bool = False
 
+    @cached_property
+    def moments(self) -> Moments:
+        """What the draws leave behind, summed up when it is first looked at."""
+        return self.source if isinstance(self.source, Moments) else self.source.moments()
+
+    def settled(self) -> Estimate:
+        """Return the same estimate without its draws."""
+        return replace(self, source=self.moments)
+
     @property
     def mean(self) -> Float[Tensor, "*shape"]:
         """The estimate; differentiable if a gradient was asked for."""
-        m = self.moments
-        mean = m.a * m.scale.exp() if m.b is None else m.a / m.b
+        m = self.source
+        mean = m.a if m.b is None else m.a / m.b
+        if m.b is None and m.scale is not None:
+            mean = mean * m.scale.exp()
         return mean.to(self.dtype)
 
     @property
@@ -129,7 +141,7 @@ class Estimate:
     @property
     def n(self) -> int:
         """How many draws there were; for exact sums, how many points."""
-        return self.moments.n
+        return self.source.n
 
     @property
     def hits(self) -> Int[Tensor, "*shape"]:

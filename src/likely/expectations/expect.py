@@ -122,7 +122,7 @@ def _run(
             made = (_one(problem, draw, n, root, b) for b, n in jobs)
         else:
             made = iter(
-                Parallel(n_jobs=workers)(delayed(_one)(problem, draw, n, root, b) for b, n in jobs)
+                Parallel(n_jobs=workers)(delayed(_settled)(problem, draw, n, root, b) for b, n in jobs)
             )
         for estimate in made:
             done = estimate if done is None else done + estimate
@@ -135,6 +135,11 @@ def _run(
 
 def _one(problem: Problem, draw: Block, n: int, root: int, b: int) -> Estimate:
     return problem.estimate(draw(n, derived(root, b)), n)
+
+
+def _settled(problem: Problem, draw: Block, n: int, root: int, b: int) -> Estimate:
+    """One block without its draws, so that little is sent between processes."""
+    return _one(problem, draw, n, root, b).settled()
 
 
 def _problem(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, final
 
 import torch
 from torch import Tensor
 
 from likely.errors import InvalidInput
-from likely.expectations.baselines import Baseline, baseline_of
+from likely.expectations.baselines import NOTHING, Baseline, baseline_of
 from likely.expectations.law import TorchLaw, derived
-from likely.expectations.problem import Problem, Terms, weigh
+from likely.expectations.problem import Problem, Terms, plain_terms, weighted_terms
 
 Block: TypeAlias = Callable[[int, int], Terms]
 #: at most so many points are enumerated
@@ -44,7 +44,10 @@ class Values(Gradient):
         def block(n: int, seed: int) -> Terms:
             with torch.no_grad():
                 x = problem.draw(n, seed)
-                return Terms(problem.values(x), problem.log_w(x))
+                values = problem.values(x)
+                if problem.via is None:
+                    return plain_terms(values)
+                return weighted_terms(values, problem.log_w(x))
 
         return block
 
@@ -85,15 +88,17 @@ class Score(Gradient):
         def block(n: int, seed: int) -> Terms:
             x = problem.draw(n, seed)
             values = problem.values(x)
+            if problem.via is not None:
+                log_w = problem.log_w(x)
+                _connected(log_w, values, problem)
+                off = baseline.off(problem, x, values, log_w) if log_w.requires_grad else NOTHING
+                return weighted_terms(values, log_w, off.b)
             log_p = problem.law.log_prob(x)
             _connected(log_p, values, problem)
-            log_q = log_p.detach() if problem.via is None else problem.via.log_prob(x).detach()
-            log_w = weigh(log_p, log_q)
-            unit = problem.sampling.unit(n)
-            correction = None
-            if not problem.normalise and log_p.requires_grad and torch.is_grad_enabled():
-                correction = baseline.correction(problem.law, x, values, log_w, unit)
-            return Terms(values, log_w, correction)
+            if not log_p.requires_grad:
+                return plain_terms(values)
+            off = baseline.off(problem, x, values, None)
+            return plain_terms(values, log_p - log_p.detach(), off.b, off.correction)
 
         return block
 
@@ -131,7 +136,7 @@ class Path(Gradient):
                     "f(x) is not differentiable in x (it returns a constant, an integer or a boolean), "
                     "so 'path' would give zero gradients; use grad='score' or 'weak'."
                 )
-            return Terms(values)
+            return plain_terms(values)
 
         return block
 
@@ -161,7 +166,8 @@ class Enumerate(Gradient):
 
         def block(n: int, seed: int) -> Terms:
             log_p = problem.law.log_prob(x)
-            return Terms(problem.values(x), log_p.double() + math.log(len(x)), exact=True)
+            terms = weighted_terms(problem.values(x), log_p.double() + math.log(len(x)))
+            return replace(terms, exact=True)
 
         return block
 

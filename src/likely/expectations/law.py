@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Protocol, TypeAlias, final, runtime_checkable
 
-import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -89,16 +89,22 @@ class TorchLaw(Law):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return the log-density, with minus infinity outside of the support."""
+        value = self._log_prob(x)
+        return value if self.batched or value.ndim == 1 else value.flatten(1).sum(1)
+
+    def _log_prob(self, x: Tensor) -> Tensor:
         law = self.distribution
+        if _validates(law):
+            try:
+                return law.log_prob(x)
+            except ValueError:  # some of x lies outside of the support, or has another shape
+                pass
         inside = _inside(law, x)
         if inside is None:
-            value = law.log_prob(x)
-        else:
-            within = inside.reshape(inside.shape + (1,) * len(law.event_shape))
-            anywhere = self.draw(1, 0, attached=False).to(x.dtype)
-            value = law.log_prob(torch.where(within, x, anywhere))
-            value = torch.where(inside, value, -torch.inf)
-        return value if self.batched or value.ndim == 1 else value.flatten(1).sum(1)
+            return law.log_prob(x)
+        within = inside.reshape(inside.shape + (1,) * len(law.event_shape))
+        anywhere = self.draw(1, 0, attached=False).to(x.dtype)
+        return torch.where(inside, law.log_prob(torch.where(within, x, anywhere)), -torch.inf)
 
 
 @final
@@ -201,8 +207,8 @@ def law_of(p: AnyLaw, batched: bool = False) -> Law:
 
 def derived(seed: int, *path: int) -> int:
     """Return a seed of its own for each path below a seed, such as (block, purpose)."""
-    state = np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)
-    return int(state[0] >> 1)
+    text = ",".join(map(str, (seed, *path))).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
 def leaves_of(tensor: Tensor) -> list[Tensor]:
@@ -233,6 +239,13 @@ def _inside(law: Distribution, x: Tensor) -> Tensor | None:
         return None
     inside = support.check(x)  # type: ignore[no-untyped-call]
     return None if inside.all() else inside
+
+
+def _validates(law: Distribution) -> bool:
+    """Whether the law itself refuses points outside of its support."""
+    while isinstance(law, Independent):
+        law = law.base_dist
+    return bool(law._validate_args)
 
 
 def _tensors_in(law: object) -> Iterator[Tensor]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import final
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from likely.errors import InvalidInput
@@ -111,71 +112,80 @@ class Moments:
         )
 
 
-def moments_of(
-    values: Shaped[Tensor, "n *shape"],
-    log_w: Float[Tensor, "n *batch"] | None = None,
-    correction: Float[Tensor, "*shape"] | None = None,
-    unit: int = 1,
-    normalise: bool = False,
-) -> Moments:
-    """Return the moments of n draws of f, weighted by `exp(log_w)`.
+@final
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Draws of one block, before they are summarised: `a = w f`, `b = w`, both over `exp(scale)`.
 
     Args:
-        values: f(x), one row a draw; every n-th row follows from `unit` rows drawn together.
-        log_w: the logarithm of the weights; None for weights of one.
+        terms: w f, one row a draw, differentiable; `unit` consecutive rows depend on each other.
+        weights: w, differentiable; None for weights of one.
         correction: a term of value zero whose gradient is added to that of the mean.
-        unit: how many consecutive rows depend on each other.
-        normalise: divide by the mean weight in the end.
 
     Example:
-        >>> m = moments_of(torch.tensor([1.0, 2.0, 3.0]))
+        >>> m = Block(torch.tensor([1.0, 2.0, 3.0])).moments()
         >>> m.n, m.a.item(), m.aa.item()
         (3, 2.0, 2.0)
     """
-    values = values.double()
-    shape = values.shape[1:]
-    b: Tensor | None = None
-    if log_w is None:
-        a, scale = values, values.new_zeros(shape)
-        w = None
-    else:
-        log_w = log_w.double()
-        top = log_w.detach().amax(0)
-        top = torch.where(top.isfinite(), top, 0.0)
-        spread = log_w.shape + (1,) * (values.ndim - log_w.ndim)
-        w = (log_w - top).exp().reshape(spread).expand(values.shape)
-        a = torch.where(w == 0, 0.0, values) * w
-        scale = top.reshape(spread[1:]).expand(shape)
-    mean_a = a.mean(0)
-    if correction is not None:
-        mean_a = mean_a + correction.double() * (-scale).exp()
-    v = a.detach()
-    units = _means(v, unit)
-    off = units - mean_a.detach()
-    ab = bb = tail_b = None
-    if normalise:
-        w = torch.ones_like(values) if w is None else w
-        b = w.mean(0)
-        weights = w.detach()
-        off_b = _means(weights, unit) - b.detach()
-        ab, bb = (off * off_b).sum(0), off_b.square().sum(0)
-        tail_b = _largest(weights)
-    size = v.abs()
-    return Moments(
-        n=values.shape[0],
-        unit=unit,
-        scale=scale,
-        a=mean_a,
-        b=b,
-        aa=off.square().sum(0),
-        ab=ab,
-        bb=bb,
-        size=size.mean(0),
-        square=v.square().mean(0),
-        hits=(v != 0).sum(0),
-        tail=_largest(size),
-        tail_b=tail_b,
-    )
+
+    terms: Float[Tensor, "n *shape"]
+    weights: Float[Tensor, "n *shape"] | None = None
+    scale: Float[Tensor, "*shape"] | None = None
+    correction: Float[Tensor, "*shape"] | None = None
+    unit: int = 1
+    normalise: bool = False
+
+    @property
+    def n(self) -> int:
+        """How many draws there are."""
+        return self.terms.shape[0]
+
+    @cached_property
+    def a(self) -> Tensor:
+        """The mean of `w f`, in float64, differentiable."""
+        a = self.terms.mean(0, dtype=torch.float64)
+        if self.correction is None:
+            return a
+        if self.scale is None:
+            return a + self.correction
+        return a + self.correction * (-self.scale).exp()
+
+    @cached_property
+    def b(self) -> Tensor | None:
+        """The mean of w, where the estimate is to be divided by it."""
+        if not self.normalise:
+            return None
+        if self.weights is None:
+            return torch.ones_like(self.a)
+        return self.weights.mean(0, dtype=torch.float64)
+
+    def moments(self) -> Moments:
+        """Return what remains of the block."""
+        v = self.terms.detach().double()
+        mean = self.a.detach()
+        off = _means(v, self.unit) - mean
+        ab = bb = tail_b = None
+        if self.b is not None:
+            w = torch.ones_like(v) if self.weights is None else self.weights.detach().double()
+            off_b = _means(w, self.unit) - self.b.detach()
+            ab, bb = (off * off_b).sum(0), off_b.square().sum(0)
+            tail_b = _largest(w)
+        size = v.abs()
+        return Moments(
+            n=self.n,
+            unit=self.unit,
+            scale=torch.zeros_like(mean) if self.scale is None else self.scale,
+            a=self.a,
+            b=self.b,
+            aa=off.square().sum(0),
+            ab=ab,
+            bb=bb,
+            size=size.mean(0),
+            square=v.square().mean(0),
+            hits=(v != 0).sum(0),
+            tail=_largest(size),
+            tail_b=tail_b,
+        )
 
 
 def _means(v: Tensor, unit: int) -> Tensor:

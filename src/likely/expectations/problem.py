@@ -14,7 +14,7 @@ from torch import Tensor
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.estimate import Estimate
 from likely.expectations.law import Law
-from likely.expectations.moments import moments_of
+from likely.expectations.moments import Block
 from likely.expectations.sampling import Sampling
 
 Function: TypeAlias = Callable[[Tensor], Tensor]
@@ -23,15 +23,57 @@ Function: TypeAlias = Callable[[Tensor], Tensor]
 @final
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """One block of draws: `sum_i exp(log_w_i) values_i / n + correction` is the estimate.
+    """One block of draws: `exp(scale) mean_i a_i + correction` is the estimate, with `a = w f`.
 
     The correction has the value zero and carries gradients, such as those of baselines.
     """
 
-    values: Shaped[Tensor, "n *shape"]
-    log_w: Float[Tensor, "n *batch"] | None = None
+    a: Float[Tensor, "n *shape"]
+    dtype: torch.dtype
+    w: Float[Tensor, "n *shape"] | None = None
+    scale: Float[Tensor, "*shape"] | None = None
     correction: Float[Tensor, "*shape"] | None = None
     exact: bool = False
+
+
+def plain_terms(
+    values: Shaped[Tensor, "n *shape"],
+    log_ratio: Float[Tensor, "n *batch"] | None = None,
+    b: Float[Tensor, "*any"] | None = None,
+    correction: Float[Tensor, "*shape"] | None = None,
+) -> Terms:
+    """Return the terms of draws of p itself: `f + (w - 1)(f - b)`, where w = exp(log_ratio) is one.
+
+    Args:
+        values: f(x).
+        log_ratio: `log p - log q` of value zero, which carries the score; None for none.
+        b: what is taken off f where it meets the score.
+        correction: as in `Terms`.
+    """
+    f = floating(values)
+    if log_ratio is not None:
+        swing = over(torch.expm1(log_ratio), f)
+        f = f + swing * (f if b is None else f - b)
+    return Terms(f, values.dtype, correction=correction)
+
+
+def weighted_terms(
+    values: Shaped[Tensor, "n *shape"],
+    log_w: Float[Tensor, "n *batch"],
+    b: Float[Tensor, "*any"] | None = None,
+) -> Terms:
+    """Return the terms of draws of another law: `w f`, with `w - detach(w)` meeting `f - b`.
+
+    Weights are divided by the largest one, whose logarithm is the scale.
+    """
+    f = values.double()
+    top = log_w.detach().amax(0)
+    top = torch.where(top.isfinite(), top, 0.0)
+    w = over((log_w - top).exp(), f).expand(f.shape)
+    f = torch.where(w == 0, 0.0, f)
+    a = w * f if b is None else w.detach() * f + (w - w.detach()) * (f - b)
+    scale = over(top, f[0]).expand(f.shape[1:])
+    return Terms(a, values.dtype, w, scale)
 
 
 @final
@@ -72,52 +114,53 @@ class Problem:
             )
         return y
 
-    def log_w(self, x: Tensor) -> Float[Tensor, "n *batch"] | None:
-        """Return `log p(x) - log q(x)`, or None without a proposal."""
-        if self.via is None:
-            return None
-        return weigh(self.law.log_prob(x), self.via.log_prob(x))
+    def log_w(self, x: Tensor) -> Float[Tensor, "n *batch"]:
+        """Return `log p(x) - log q(x)` for draws of the proposal, checked."""
+        assert self.via is not None  # whoever asks has looked
+        return self.checked(weigh(self.law.log_prob(x), self.via.log_prob(x).detach()))
 
     def estimate(self, terms: Terms, n: int) -> Estimate:
         """Return what a block came out as.
 
         Raises:
-            InvalidInput: a value of f is not finite where the weight is positive, or p vanishes on
-                every draw of the proposal.
+            InvalidInput: a value of f is not finite where the weight is positive.
         """
-        values = terms.values.detach()
-        log_w = None if terms.log_w is None else terms.log_w.detach()
-        finite = values.isfinite()
-        if log_w is not None:
-            dead = (log_w == -torch.inf).reshape(log_w.shape + (1,) * (values.ndim - log_w.ndim))
-            if dead.any() and dead.all(0).any():
+        unit = 1 if terms.exact else self.sampling.unit(n)
+        block = Block(terms.a, terms.w, terms.scale, terms.correction, unit, self.normalise)
+        if not block.a.isfinite().all():
+            rows = int((~terms.a.isfinite()).reshape(len(terms.a), -1).any(1).sum())
+            raise InvalidInput(
+                f"f returned NaN or infinite values for {rows} of {len(terms.a)} draws; "
+                "expected finite values wherever the weight is positive."
+            )
+        return Estimate(
+            block,
+            terms.dtype if terms.dtype.is_floating_point else torch.float64,
+            event=terms.dtype == torch.bool,
+            bound=self.bound,
+            exact=terms.exact,
+        )
+
+    def checked(self, log_w: Float[Tensor, "n *batch"]) -> Float[Tensor, "n *batch"]:
+        """Return log weights as they are.
+
+        Raises:
+            InvalidInput: one is NaN or plus infinity, or p vanishes on every draw of the proposal.
+        """
+        with torch.no_grad():
+            top = log_w.amax(0)
+            if (top == -torch.inf).any():
                 raise InvalidInput(
-                    f"{self.law.name} has density zero at all {len(values)} draws of "
+                    f"{self.law.name} has density zero at all {len(log_w)} draws of "
                     f"{self.via.name if self.via else self.law.name}: their supports do not meet; "
                     "choose a via that covers p, or add p to a list of them: via=[q, p]."
                 )
-            finite = finite | dead
-            if log_w.isnan().any() or (log_w == torch.inf).any():
+            if top.isnan().any() or (top == torch.inf).any():
                 raise InvalidInput(
                     "log p(x) - log q(x) is NaN or infinite at some draws; expected densities that are "
                     "finite wherever via draws."
                 )
-        if not finite.all():
-            rows = int((~finite).reshape(len(values), -1).any(1).sum())
-            raise InvalidInput(
-                f"f returned NaN or infinite values for {rows} of "
-                f"{len(values)} draws; expected finite values."
-            )
-        unit = self.sampling.unit(n) if not terms.exact else 1
-        moments = moments_of(terms.values, terms.log_w, terms.correction, unit, self.normalise)
-        floating = values.dtype.is_floating_point
-        return Estimate(
-            moments,
-            values.dtype if floating else torch.float64,
-            event=values.dtype == torch.bool,
-            bound=self.bound,
-            exact=terms.exact,
-        )
+        return log_w
 
 
 def weigh(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -125,3 +168,13 @@ def weigh(log_p: Tensor, log_q: Tensor) -> Tensor:
     log_p, log_q = log_p.double(), log_q.double()
     gone = log_p == -math.inf
     return torch.where(gone, -math.inf, log_p - torch.where(gone, 0.0, log_q))
+
+
+def over(w: Tensor, values: Tensor) -> Tensor:
+    """Return w with as many dimensions as values, ones at the end."""
+    return w if w.ndim == values.ndim else w.reshape(w.shape + (1,) * (values.ndim - w.ndim))
+
+
+def floating(values: Tensor) -> Tensor:
+    """Return values as they are, or in float64 if they are integers or booleans."""
+    return values if values.is_floating_point() else values.double()

@@ -17,7 +17,7 @@ from likely.expectations.arguments import arguments_of
 from likely.expectations.gradient import Block, Gradient
 from likely.expectations.law import Law, TorchLaw, derived, entries
 from likely.expectations.linear import linear
-from likely.expectations.problem import Problem, Terms
+from likely.expectations.problem import Problem, Terms, plain_terms
 from likely.seeds import generator_for
 
 #: (law, x, generator) -> coefficient c and the points x+ and x-: the derivative is `c E[f(x+) - f(x-)]`
@@ -107,7 +107,7 @@ class Weak(Gradient):
                     raise InvalidInput(
                         f"neither {problem.law.name} nor f depends on a tensor that requires gradients."
                     )
-            return Terms(values, correction=correction)
+            return plain_terms(values, correction=correction)
 
         return block
 
