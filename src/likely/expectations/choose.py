@@ -169,7 +169,7 @@ class Auto(Gradient):
         for candidate in candidates:
             spread = argument_spread(candidate, problem, self.draws, self.repeats, pilot)
             for name in names:
-                cost = spread.of(name) * evaluations(candidate, problem, name)
+                cost = spread.of(name) * evaluations(candidate, problem, [name])
                 if cost < least[name]:
                     best[name], least[name] = candidate, cost
         same = [c for c in candidates if all(part is c for part in best.values())]

@@ -17,7 +17,7 @@ from likely.expectations.law import AnyLaw, derived, law_of
 from likely.expectations.names import gradient_of
 from likely.expectations.problem import Function, Problem
 from likely.expectations.sampling import Independent, Sampling
-from likely.expectations.spread import evaluations, parameter_spread
+from likely.expectations.spread import arguments_from, evaluations, parameter_spread
 from likely.seeds import generator_for
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Row:
     gradient: Float[Tensor, "*parameter"]
     #: n times the variance of the gradient from n draws: for plain sums, the variance of one draw
     variance: Float[Tensor, "*parameter"]
-    #: evaluations of f for the gradient of one draw
+    #: evaluations of f for this parameter's gradient, from one draw
     evaluations: int
     #: seconds for one estimate of n draws and its gradient; 0 where they were not taken
     seconds: float
@@ -181,7 +181,7 @@ def compare(
         seconds = (time.perf_counter() - begin) / repeats
         for key in leaves:
             gradient = spread.gradients[key].double().mean(0)
-            cost = evaluations(how, problem)
+            cost = evaluations(how, problem, arguments_from(problem, leaves[key]))
             rows.append(Row(name, key, gradient, spread.variance(key), cost, seconds))
     return Comparison(tuple(rows))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -115,12 +115,28 @@ def parameter_spread(
     return Spread(_named(list(parameters), shifts, grads), n)
 
 
-def evaluations(how: Gradient, problem: Problem, name: str | None = None) -> int:
-    """Return how often a draw's gradient evaluates f: in all, or for one argument of the law."""
+def evaluations(how: Gradient, problem: Problem, names: Collection[str] | None = None) -> int:
+    """Return how often f is evaluated for the gradient of one draw.
+
+    Args:
+        how: the estimator; all but the weak derivative evaluate f once for all parameters.
+        problem: what is estimated.
+        names: the arguments of the law that are differentiated; None for all.
+    """
     if not isinstance(how, Weak) or not isinstance(problem.law, TorchLaw):
         return 1
     wanted = [k for k, t in arguments_of(problem.law).items() if t.requires_grad]
-    return 2 * entries(problem.law)[1] * (1 if name else len(wanted))
+    number = sum(names is None or name in names for name in wanted)
+    return 2 * entries(problem.law)[1] * number
+
+
+def arguments_from(problem: Problem, leaf: Tensor) -> list[str]:
+    """Return the names of the arguments of the law that were computed from a leaf tensor."""
+    return [
+        name
+        for name, argument in arguments_of(problem.law).items()
+        if any(leaf is found for found in leaves_of(argument))
+    ]
 
 
 def copied(
