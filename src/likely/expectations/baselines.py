@@ -105,10 +105,9 @@ class LeaveOneOut(Baseline):
 
     def off(self, problem: Problem, x: Tensor, values: Tensor, log_w: Tensor | None) -> Off:
         """Return the mean of the others."""
-        with torch.no_grad():
-            v = _weighted(values, log_w)
-            unit = problem.sampling.unit(len(v))
-            return Off((v.sum(0) - _unit_sums(v, unit)) / (len(v) - unit), None)
+        v = _weighted(values, log_w)
+        unit = problem.sampling.unit(len(v))
+        return Off((v.sum(0) - _unit_sums(v, unit)) / (len(v) - unit), None)
 
 
 @final

@@ -94,13 +94,12 @@ def expect(
     for name, number in (("n", most), ("block", block or 1), ("workers", workers)):
         if not isinstance(number, int) or number < 1:
             raise InvalidInput(f"{name} is {number!r:.40}; expected an integer of 1 or more.")
-    root = seed if seed is not None and generator is None else _root(seed, generator)
+    root = _root(seed, generator)
     how = gradient_of(grad, baseline)
     if workers > 1 and not isinstance(how, Values):
         raise InvalidInput(
             "workers compute values only: a graph cannot cross processes; leave out grad."
         )
-    generator_for(root)  # refuses seeds out of range
     one_piece = most if isinstance(problem.sampling, Sobol) else BLOCK
     sizes = _sizes(most, block or (until.block if until else one_piece), problem)
     modules = [m for m in (p, *(_listed(via))) if isinstance(m, torch.nn.Module)]
@@ -192,6 +191,8 @@ def _listed(via: Proposal | None) -> Sequence[AnyLaw]:
 
 
 def _root(seed: int | None, generator: torch.Generator | None) -> int:
+    if generator is None and isinstance(seed, int) and 0 <= seed < 2**63:
+        return seed
     device = "cpu" if generator is None else generator.device
     source = generator_for(seed, generator, device)
     return int(torch.randint(2**63 - 1, (), generator=source, device=source.device))

@@ -90,11 +90,11 @@ class Score(Gradient):
             values = problem.values(x)
             if problem.via is not None:
                 log_w = problem.log_w(x)
-                _connected(log_w, values, problem)
+                connected(log_w.requires_grad or values.requires_grad, problem)
                 off = baseline.off(problem, x, values, log_w) if log_w.requires_grad else NOTHING
                 return weighted_terms(values, log_w, off.b)
             log_p = problem.law.log_prob(x)
-            _connected(log_p, values, problem)
+            connected(log_p.requires_grad or values.requires_grad, problem)
             if not log_p.requires_grad:
                 return plain_terms(values)
             off = baseline.off(problem, x, values, None)
@@ -130,7 +130,7 @@ class Path(Gradient):
         def block(n: int, seed: int) -> Terms:
             x = problem.draw(n, seed, attached=True)
             values = problem.values(x)
-            _connected(x, values, problem)
+            connected(x.requires_grad or values.requires_grad, problem)
             if torch.is_grad_enabled() and x.requires_grad and not values.requires_grad:
                 raise InvalidInput(
                     "f(x) is not differentiable in x (it returns a constant, an integer or a boolean), "
@@ -199,9 +199,9 @@ def support_of(problem: Problem) -> Tensor:
     return points.reshape(shape).expand(len(points), *whole)
 
 
-def _connected(tensor: Tensor, values: Tensor, problem: Problem) -> None:
+def connected(whether: bool, problem: Problem) -> None:
     """Refuse a gradient that nothing would receive, unless gradients are switched off."""
-    if torch.is_grad_enabled() and not (tensor.requires_grad or values.requires_grad):
+    if torch.is_grad_enabled() and not whether:
         raise InvalidInput(
             f"neither {problem.law.name} nor f depends on a tensor that requires gradients; build p "
             "from its parameters, with requires_grad=True, where the gradient is wanted, or leave "

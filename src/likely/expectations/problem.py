@@ -53,7 +53,7 @@ def plain_terms(
     f = floating(values)
     if log_ratio is not None:
         swing = over(torch.expm1(log_ratio), f)
-        f = f + swing * (f if b is None else f - b)
+        f = torch.addcmul(f, swing, f if b is None else f - b)
     return Terms(f, values.dtype, correction=correction)
 
 
@@ -127,7 +127,8 @@ class Problem:
         """
         unit = 1 if terms.exact else self.sampling.unit(n)
         block = Block(terms.a, terms.w, terms.scale, terms.correction, unit, self.normalise)
-        if not block.a.isfinite().all():
+        a = block.a.detach()
+        if not (math.isfinite(a.item()) if a.ndim == 0 else a.isfinite().all()):
             rows = int((~terms.a.isfinite()).reshape(len(terms.a), -1).any(1).sum())
             raise InvalidInput(
                 f"f returned NaN or infinite values for {rows} of {len(terms.a)} draws; "

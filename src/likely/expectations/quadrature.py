@@ -20,8 +20,8 @@ from likely.expectations.law import TorchLaw, entries, leaves_of
 from likely.expectations.problem import Problem
 
 Array = NDArray[np.float64]
-#: regions that the quadrature may split
-SPLITS = 3_000
+#: regions that the quadrature may split, in one and in two dimensions
+SPLITS = {1: 400, 2: 2_000}
 LINE, HALF, INTERVAL = "line", "half-line", "interval"
 
 
@@ -129,9 +129,10 @@ class Quadrature:
                 mass = (self.problem.law.log_prob(x).double() + log_volume).exp()
             return torch.cat([integrand(t), mass[:, None]], dim=1).detach().cpu().numpy()
 
-        ends = np.full(len(self.chart.shift), np.inf)
+        dims = len(self.chart.shift)
+        ends = np.full(dims, np.inf)
         result: Any = cubature(
-            at, -ends, ends, rule="gk21", rtol=self.rtol, atol=1e-14, max_subdivisions=SPLITS
+            at, -ends, ends, rule="gk21", rtol=self.rtol, atol=1e-14, max_subdivisions=SPLITS[dims]
         )
         mass = float(result.estimate[-1])
         if result.status != "converged" or not abs(mass - 1) < max(1e-8, 10 * self.rtol):

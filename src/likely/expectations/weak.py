@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 
 from likely.errors import InvalidInput
 from likely.expectations.arguments import arguments_of
-from likely.expectations.gradient import Block, Gradient
+from likely.expectations.gradient import Block, Gradient, connected
 from likely.expectations.law import Law, TorchLaw, derived, entries
 from likely.expectations.linear import linear
 from likely.expectations.problem import Problem, Terms, plain_terms
@@ -102,11 +102,9 @@ class Weak(Gradient):
             values = problem.values(x)
             correction = None
             if torch.is_grad_enabled():
-                correction = weak_term(problem, x, wanted, derived(seed, 7))
-                if not (correction.requires_grad or values.requires_grad):
-                    raise InvalidInput(
-                        f"neither {problem.law.name} nor f depends on a tensor that requires gradients."
-                    )
+                connected(bool(wanted) or values.requires_grad, problem)
+                if wanted:
+                    correction = weak_term(problem, x, wanted, derived(seed, 7))
             return plain_terms(values, correction=correction)
 
         return block
@@ -124,7 +122,7 @@ def weak_arguments(law: Law) -> list[str]:
     if missing or not rules:
         known = ", ".join(f"{family.__name__} {'/'.join(names)}" for family, names in RULES.items())
         raise InvalidInput(
-            f"there is no weak derivative of {law.name} {', '.join(missing)}; it exists for {known}. "
+            f"there is no weak derivative of {' '.join([law.name, *missing])}; it exists for {known}. "
             "Use grad='score', or 'path' where it applies."
         )
     return wanted
@@ -164,7 +162,8 @@ def weak_term(problem: Problem, x: Tensor, wanted: Sequence[str], seed: int) -> 
     for k, tensor in enumerate(tensors):
         term = linear(tensor.reshape(*batch, number), slope[k], own=1, batch=len(batch))
         total = term if total is None else total + term
-    return slope.new_zeros(()) if total is None else total
+    assert total is not None  # there is at least one argument
+    return total
 
 
 def _exponential(like: Tensor, g: torch.Generator) -> Tensor:
