@@ -3,7 +3,7 @@
 from likely import data, expectations, flows, sets, solvers, training
 from likely.checkpoints import load, save
 from likely.errors import LikelyError
-from likely.expectations import Estimate, compare, exact, expect
+from likely.expectations import Estimate, adapt, compare, elbo, exact, expect
 from likely.restore import Restoration, inpaint
 from likely.solvers import Solution, Status, minimize
 
@@ -15,8 +15,10 @@ __all__ = [
     "Restoration",
     "Solution",
     "Status",
+    "adapt",
     "compare",
     "data",
+    "elbo",
     "exact",
     "expect",
     "expectations",

@@ -1,8 +1,10 @@
 """Expectations `E_p[f]`: values, gradients, error bars, proposals, diagnostics."""
 
+from likely.expectations.adapt import adapt
 from likely.expectations.baselines import Baseline
 from likely.expectations.choose import Auto, Mixed, choose
 from likely.expectations.compare import Comparison, compare
+from likely.expectations.elbo import elbo
 from likely.expectations.estimate import Estimate
 from likely.expectations.exact import Tractable, exact
 from likely.expectations.expect import expect
@@ -31,8 +33,10 @@ __all__ = [
     "Sobol",
     "Tractable",
     "Weak",
+    "adapt",
     "choose",
     "compare",
+    "elbo",
     "exact",
     "expect",
     "law_of",

@@ -197,9 +197,6 @@ def _holding(law: Law, held: set[str]) -> TorchLaw:
 
 
 def _enumerable(problem: Problem, n: int) -> bool:
-    law = problem.law
-    if not isinstance(law, TorchLaw) or not law.distribution.has_enumerate_support:
-        return False
     try:
         return len(support_of(problem)) <= n
     except InvalidInput:

@@ -14,11 +14,10 @@ from torch import Tensor
 from likely.errors import InvalidInput
 from likely.expectations.gradient import Gradient
 from likely.expectations.law import AnyLaw, derived, law_of
-from likely.expectations.names import gradient_of
+from likely.expectations.names import gradient_of, root_of
 from likely.expectations.problem import Function, Problem
 from likely.expectations.sampling import Independent, Sampling
 from likely.expectations.spread import arguments_from, evaluations, parameter_spread
-from likely.seeds import generator_for
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -171,7 +170,7 @@ def compare(
             "leaf tensors with requires_grad=True, one estimator or more, and 2 repeats or more."
         )
     problem = Problem(f, law_of(p, batched), None, sampling or Independent())
-    root = int(torch.randint(2**62, (), generator=generator_for(seed)))
+    root = root_of(seed)
     rows = []
     for name, how in named.items():
         begin = time.perf_counter()

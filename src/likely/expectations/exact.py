@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from likely.expectations.gradient import support_of
-from likely.expectations.law import AnyLaw, TorchLaw, law_of
+from likely.expectations.gradient import enumerable, support_of
+from likely.expectations.law import AnyLaw, law_of
 from likely.expectations.linear import linear
 from likely.expectations.problem import Function, Problem
 from likely.expectations.quadrature import Quadrature
@@ -57,7 +57,7 @@ def exact(f: Function, p: AnyLaw | Tractable, *, rtol: float = 1e-11) -> Float[T
         return p.exact_expectation(f)
     law = law_of(p)
     problem = Problem(f, law, None, Independent())
-    if isinstance(law, TorchLaw) and law.distribution.has_enumerate_support:
+    if enumerable(law):
         x = support_of(problem)
         values = problem.values(x)
         mass = law.log_prob(x).double().exp()

@@ -17,11 +17,10 @@ from likely.expectations.estimate import Estimate
 from likely.expectations.gradient import Block, Gradient, Values
 from likely.expectations.law import AnyLaw, Law, derived, law_of
 from likely.expectations.mixture import Mixture
-from likely.expectations.names import gradient_of
+from likely.expectations.names import gradient_of, root_of
 from likely.expectations.problem import Function, Problem
 from likely.expectations.sampling import Independent, Sampling, Sobol
 from likely.expectations.until import rel
-from likely.seeds import generator_for
 
 Proposal: TypeAlias = "AnyLaw | Sequence[AnyLaw]"
 #: draws in a block where nothing else is said; blocks are what workers share
@@ -94,7 +93,7 @@ def expect(
     for name, number in (("n", most), ("block", block or 1), ("workers", workers)):
         if not isinstance(number, int) or number < 1:
             raise InvalidInput(f"{name} is {number!r:.40}; expected an integer of 1 or more.")
-    root = _root(seed, generator)
+    root = root_of(seed, generator)
     how = gradient_of(grad, baseline)
     if workers > 1 and not isinstance(how, Values):
         raise InvalidInput(
@@ -188,11 +187,3 @@ def _listed(via: Proposal | None) -> Sequence[AnyLaw]:
     if isinstance(via, Mixture):
         return via.given
     return via if isinstance(via, Sequence) else [via]
-
-
-def _root(seed: int | None, generator: torch.Generator | None) -> int:
-    if generator is None and isinstance(seed, int) and 0 <= seed < 2**63:
-        return seed
-    device = "cpu" if generator is None else generator.device
-    source = generator_for(seed, generator, device)
-    return int(torch.randint(2**63 - 1, (), generator=source, device=source.device))

@@ -10,10 +10,11 @@ from typing import TypeAlias, final
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution, Independent
 
 from likely.errors import InvalidInput
 from likely.expectations.baselines import NOTHING, Baseline, baseline_of
-from likely.expectations.law import TorchLaw, derived
+from likely.expectations.law import Law, TorchLaw, derived
 from likely.expectations.problem import Problem, Terms, plain_terms, weighted_terms
 
 Block: TypeAlias = Callable[[int, int], Terms]
@@ -172,30 +173,43 @@ class Enumerate(Gradient):
         return block
 
 
+def enumerable(law: Law) -> bool:
+    """Return whether the support of a law is finite, however large."""
+    base = _innermost(law)
+    return base is not None and base.has_enumerate_support
+
+
+def _innermost(law: Law) -> Distribution | None:
+    base = law.distribution if isinstance(law, TorchLaw) else None
+    while isinstance(base, Independent):
+        base = base.base_dist
+    return base
+
+
 def support_of(problem: Problem) -> Tensor:
     """Return every point of a finite support, `(points, *batch, *event)`."""
     law = problem.law
-    if not isinstance(law, TorchLaw) or not law.distribution.has_enumerate_support:
+    base = _innermost(law)
+    if base is None or not base.has_enumerate_support:
         raise InvalidInput(
             f"{law.name} has no finite support to enumerate; use grad='score', or 'path' or 'weak' "
             "where they apply."
         )
-    single = law.distribution.enumerate_support(expand=False)
-    choices = single.shape[0]
-    whole = law.distribution.batch_shape + law.distribution.event_shape
-    entries = law.distribution.batch_shape[len(law.batch_shape) :]
+    single = base.enumerate_support(expand=False)
+    lead = len(law.batch_shape)
+    choices, entries = single.shape[0], base.batch_shape[lead:]
     number = math.prod(entries)
     if number * math.log(max(choices, 1)) > math.log(MOST_POINTS):
         raise InvalidInput(
             f"the support of {law.name} has {choices}^{number} points; expected at most "
             f"{MOST_POINTS:,}. Use grad='score' or 'weak'."
         )
+    whole = base.batch_shape + base.event_shape
     if number == 0:
         return single.new_zeros((1, *whole))
     index = torch.cartesian_prod(*[torch.arange(choices, device=single.device)] * number)
-    events = single.reshape(choices, *law.distribution.event_shape)
-    points = events[index.reshape(choices**number, *entries)]
-    shape = (len(points), *(1,) * len(law.batch_shape), *entries, *law.distribution.event_shape)
+    points = single.reshape(choices, *base.event_shape)[index.reshape(choices**number, *entries)]
+    shape = (len(points), *(1,) * lead, *entries, *base.event_shape)
     return points.reshape(shape).expand(len(points), *whole)
 
 

@@ -1,7 +1,8 @@
-"""The short names of gradient estimators."""
+"""What arguments stand for: short names of estimators, and seeds."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
@@ -9,6 +10,7 @@ from likely.expectations.baselines import Baseline
 from likely.expectations.choose import Auto
 from likely.expectations.gradient import Enumerate, Gradient, Path, Score, Values
 from likely.expectations.weak import Weak
+from likely.seeds import generator_for
 
 
 def gradient_of(
@@ -41,3 +43,16 @@ def gradient_of(
     if grad not in named:
         raise InvalidInput(f"grad is {grad!r}; expected None or one of {['score', *named]}.")
     return named[grad]
+
+
+def root_of(seed: int | None, generator: torch.Generator | None = None) -> int:
+    """Return the seed that all others are derived from: the given one, or one drawn.
+
+    Raises:
+        InvalidInput: both are given, or the seed is out of range.
+    """
+    if generator is None and isinstance(seed, int) and 0 <= seed < 2**63:
+        return seed
+    device = "cpu" if generator is None else generator.device
+    source = generator_for(seed, generator, device)
+    return int(torch.randint(2**63 - 1, (), generator=source, device=source.device))
