@@ -137,6 +137,26 @@ def test_importance_weights_carry_the_gradient(baseline: str | float) -> None:
     assert_z(torch.stack(rows), torch.cat([value[None], gradient]))
 
 
+def test_self_normalised_weights_carry_the_gradient_of_the_ratio() -> None:
+    # p is known up to exp(900), which no float holds; the bias is of order 1/n.
+    mu = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+
+    class Unnormalised:
+        def log_prob(self, x: Tensor) -> Tensor:
+            return mu * x - x.square() / 2 + 900
+
+        def sample(self, n: int) -> Tensor:
+            raise RuntimeError("never drawn")
+
+    q = d.Normal(torch.zeros(()).double(), 1.3)
+    e = expect(
+        lambda x: x.square(), Unnormalised(), n=200_000, via=q, normalise=True, grad="score", seed=0
+    )
+    e.mean.backward()
+    assert abs(e.mean.item() - 1.16) < Z_BOUND * e.stderr.item()
+    assert abs(mu.grad.item() - 0.8) < 0.05
+
+
 @pytest.mark.parametrize("how", [Score("loo"), Score("optimal"), Path(), Weak()], ids=str)
 @pytest.mark.parametrize("sampling", [expectations.Antithetic(), expectations.Sobol(4)], ids=str)
 def test_dependent_draws_leave_gradients_unbiased(

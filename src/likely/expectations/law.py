@@ -84,8 +84,7 @@ class TorchLaw(Law):
             seed_borrowed(seed, self.device)
             if attached:
                 return self.distribution.rsample((n,))
-            with torch.no_grad():
-                return self.distribution.sample((n,))
+            return self.distribution.sample((n,)).detach()
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return the log-density, with minus infinity outside of the support."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,14 @@ from likely.expectations.choose import Auto
 from likely.expectations.gradient import Enumerate, Gradient, Path, Score, Values
 from likely.expectations.weak import Weak
 from likely.seeds import generator_for
+
+#: estimators without a parameter; "score" has its baseline
+NAMED: Final[dict[str, Gradient]] = {
+    "path": Path(),
+    "weak": Weak(),
+    "enumerate": Enumerate(),
+    "auto": Auto(),
+}
 
 
 def gradient_of(
@@ -28,21 +38,15 @@ def gradient_of(
         raise InvalidInput(
             f"baseline is for grad='score'; grad is {grad!r}. As a value: Score(baseline)."
         )
-    named: dict[str, Gradient] = {
-        "path": Path(),
-        "weak": Weak(),
-        "enumerate": Enumerate(),
-        "auto": Auto(),
-    }
     if grad is None:
         return Values()
     if isinstance(grad, Gradient):
         return grad
     if not isinstance(grad, str):
         raise InvalidType(f"grad is a {type(grad).__name__}; expected a name or an estimator.")
-    if grad not in named:
-        raise InvalidInput(f"grad is {grad!r}; expected None or one of {['score', *named]}.")
-    return named[grad]
+    if grad not in NAMED:
+        raise InvalidInput(f"grad is {grad!r}; expected None or one of {['score', *NAMED]}.")
+    return NAMED[grad]
 
 
 def root_of(seed: int | None, generator: torch.Generator | None = None) -> int:
