@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Normal
+from torch.distributions import Independent as Independent_
 
 from likely import compare, exact, expect
 from likely.expectations import Antithetic, Gradient, Independent, Path, Score, Weak
@@ -211,3 +212,24 @@ def test_compare_shows_that_a_choice_has_to_measure() -> None:
     assert found["global minimum"].best("tau").estimator in ("score", "weak")
     assert found["local minimum"].best("mu").estimator == "weak"
     assert found["local minimum"].best("tau").estimator == "path"
+
+
+@pytest.mark.parametrize("k, truth", [(7, 2.2227950661944398872e-3), (6, 4.45733149062649e-3)])
+def test_the_four_branch_series_system(k: int, truth: float) -> None:
+    # One proposal at the nearest point of each branch, and the law itself (walks.json).
+    def fails(x: Tensor) -> Tensor:
+        a, b = x.T
+        bowl = 3 + 0.1 * (a - b).square()
+        branches = [bowl - (a + b) / 2**0.5, bowl + (a + b) / 2**0.5, a - b + k / 2**0.5]
+        return torch.stack([*branches, b - a + k / 2**0.5]).amin(0) <= 0
+
+    def around(a: float, b: float) -> Independent_:
+        return Independent_(Normal(torch.tensor([a, b]).double(), 1.0), 1)
+
+    p = around(0.0, 0.0)
+    r, s = 3 / 2**0.5, k / 8**0.5
+    via = [around(r, r), around(-r, -r), around(-s, s), around(s, -s), p]
+    e = expect(fails, p, n=20_000, via=via, seed=0)
+    assert abs(e.mean.item() - truth) < Z_BOUND * e.stderr.item() < 0.1 * truth and not e.warnings
+    low, high = e.interval(1 - 1e-6)
+    assert low <= truth <= high

@@ -118,6 +118,8 @@ class Auto(Gradient):
     gradient times its cost in evaluations of f, for the score with each of two baselines, the path and
     the weak derivative; each argument gets the least. Finite supports of at most n points are summed
     exactly. Of laws whose arguments are not known, such as flows, the parameters are judged together.
+    The pilot evaluates f `draws x repeats` times and more for each candidate: in a loop, call `choose`
+    once in a while and pass on what it returns. Costs are counted, not timed, so that a seed decides.
     Every candidate is unbiased, provided that f is differentiable wherever Path() is among them: say
     `among=[Score(), Weak()]` for an f that is differentiable almost everywhere but jumps.
 

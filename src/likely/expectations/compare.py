@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Row:
     variance: Float[Tensor, "*parameter"]
     #: evaluations of f for this parameter's gradient, from one draw
     evaluations: int
-    #: seconds for one estimate of n draws and its gradient; 0 where they were not taken
+    #: seconds for one estimate of n draws and its gradient
     seconds: float
 
     @property
@@ -173,16 +174,26 @@ def compare(
     root = root_of(seed)
     rows = []
     for name, how in named.items():
-        begin = time.perf_counter()
-        with torch.enable_grad():
-            how.prepare(problem, n, root)(n, derived(root, 0))
+        seconds = _seconds(how, problem, n, root, list(leaves.values()))
         spread = parameter_spread(how, problem, n, repeats, root, leaves)
-        seconds = (time.perf_counter() - begin) / repeats
         for key in leaves:
             gradient = spread.gradients[key].double().mean(0)
             cost = evaluations(how, problem, arguments_from(problem, leaves[key]))
             rows.append(Row(name, key, gradient, spread.variance(key), cost, seconds))
     return Comparison(tuple(rows))
+
+
+def _seconds(how: Gradient, problem: Problem, n: int, seed: int, leaves: list[Tensor]) -> float:
+    """Return the median time of five estimates with their gradients; no choice depends on it."""
+    times = []
+    with torch.enable_grad():
+        block = how.prepare(problem, n, seed)
+        for k in range(5):
+            begin = time.perf_counter()
+            mean = problem.estimate(block(n, derived(seed, k)), n).mean.sum()
+            torch.autograd.grad(mean, leaves, retain_graph=True, allow_unused=True)
+            times.append(time.perf_counter() - begin)
+    return statistics.median(times)
 
 
 def _named_estimators(
