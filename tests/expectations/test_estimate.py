@@ -239,6 +239,7 @@ def test_levels_are_between_0_and_1(level: float) -> None:
 
 def test_an_estimate_does_not_change() -> None:
     e = expect(lambda x: x, P, n=10, seed=0)
+    assert repr(e) == f"Estimate({e})" and len(repr(e)) < 100
     with pytest.raises(AttributeError):
         e.dtype = torch.float32  # type: ignore[misc]
 

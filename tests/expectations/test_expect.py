@@ -141,6 +141,19 @@ def test_flows_and_plain_objects_are_laws(same_global_state) -> None:
         expect(lambda x: x.sum(1), Plain(), n=20, grad="path", seed=0)
 
 
+def test_a_zuko_flow_is_a_law() -> None:
+    zuko = pytest.importorskip("zuko")
+    torch.manual_seed(0)
+    flow = zuko.flows.MAF(features=2, hidden_features=(4,))
+    for grad in ("score", "path"):
+        flow.zero_grad()
+        e = expect(lambda x: x.square().sum(1), flow(), n=50, grad=grad, seed=0)
+        e.mean.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in flow.parameters())
+    one, two = (expect(lambda x: x[:, 0], flow(), n=50, via=[flow(), flow()], seed=3) for _ in "ab")
+    assert torch.equal(one.mean, two.mean)
+
+
 def test_under_no_grad_there_are_values_only() -> None:
     leaf = torch.tensor(0.2, requires_grad=True)
     with torch.no_grad():

@@ -21,7 +21,7 @@ FEW = 20
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Estimate:
     """An estimate of `E_p[f]` with its error bar; `e1 + e2` merges two disjoint samples exactly.
 
@@ -203,6 +203,9 @@ class Estimate:
             self.event and other.event,
             max(self.bound, other.bound),
         )
+
+    def __repr__(self) -> str:
+        return f"Estimate({self})"
 
     def __str__(self) -> str:
         m = self.moments
