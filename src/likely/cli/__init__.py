@@ -14,6 +14,7 @@ import typer
 
 from likely.cli.common import versions
 from likely.cli.demo import demo
+from likely.cli.descend import descend
 from likely.cli.info import info
 from likely.cli.inpaint import inpaint
 from likely.cli.sample import sample
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, inpaint, score, sample, train, info):
+for command in (demo, inpaint, score, sample, train, descend, info):
     app.command()(command)
 
 

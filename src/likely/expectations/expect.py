@@ -1,0 +1,189 @@
+"""The one verb: estimate `E_p[f]`, with an error bar, and differentiate it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TypeAlias
+
+import torch
+from joblib import Parallel, delayed
+from torch import Tensor
+
+from likely.density import evaluating
+from likely.errors import InvalidInput, InvalidType
+from likely.expectations.baselines import Baseline
+from likely.expectations.estimate import Estimate
+from likely.expectations.gradient import Block, Gradient, Values
+from likely.expectations.law import AnyLaw, Law, derived, law_of
+from likely.expectations.mixture import Mixture
+from likely.expectations.names import gradient_of, root_of
+from likely.expectations.problem import Function, Problem
+from likely.expectations.sampling import Independent, Sampling, Sobol
+from likely.expectations.until import rel
+
+Proposal: TypeAlias = "AnyLaw | Sequence[AnyLaw]"
+#: draws in a block where nothing else is said; blocks are what workers share
+BLOCK = 100_000
+#: draws at the most where `until` is given and n is not
+MOST = 10_000_000
+
+
+def expect(
+    f: Function,
+    p: AnyLaw,
+    n: int | None = None,
+    via: Proposal | None = None,
+    grad: str | Gradient | None = None,
+    baseline: str | float | Tensor | Baseline | None = None,
+    until: rel | None = None,
+    seed: int | None = None,
+    *,
+    generator: torch.Generator | None = None,
+    sampling: Sampling | None = None,
+    normalise: bool = False,
+    batched: bool = False,
+    block: int | None = None,
+    workers: int = 1,
+) -> Estimate:
+    """Estimate `E_p[f]`, with an error bar; `.mean.backward()` differentiates it where asked to.
+
+    `mean = 1/n sum_i w_i f(x_i)` with `x_i ~ q` and `w = exp(log p - log q)`. Plain Monte Carlo is
+    q = p, importance sampling any other q (`via`), and the score-function gradient q = detach(p).
+    Weights are formed from logarithms; sums are in float64. The global random state is left alone.
+
+    Args:
+        f: from draws `(n, *event)` to values `(n,)` or `(n, *out)`; booleans make an event.
+        p: a `torch.distributions` law (whose batch shape is part of the event), a flow, or anything
+            with `sample(n)` and `log_prob(x)`.
+        n: draws, 1,000 if not given; with `until` the most to make, ten million if not given.
+        via: the law to draw from instead; a list of laws is their equal mixture, weighted by the
+            balance heuristic, and with p in the list the weights are bounded (a defensive mixture).
+        grad: how to differentiate: None (values only), "score", "path", "weak", "enumerate", "auto", or
+            an estimator as a value.
+        baseline: of the score: "none", "mean", "loo" (the default), "optimal" or a number.
+        until: when to stop, such as `rel(0.05)`.
+        seed: of the draws; block b of a seed is the same whoever draws it.
+        generator: to take the seed from, instead.
+        sampling: `Antithetic()` or `Sobol()` instead of independent draws.
+        normalise: divide by the mean weight (self-normalised), for a p known up to a factor; biased by
+            `O(1/n)`.
+        batched: the batch shape of p counts separate problems: f gives `(n, *batch, ...)`, of which
+            each entry depends on its own part of the draw alone; the mean is `(*batch, ...)`.
+        block: draws in a block.
+        workers: processes, through joblib: its `parallel_config` chooses loky, dask or ray. The
+            estimate does not depend on how many there are. Values only.
+
+    Raises:
+        InvalidType: p, grad or f's result is of the wrong kind.
+        InvalidInput: f's result has the wrong shape or is not finite, the estimator does not apply to
+            p, nothing requires a gradient, supports do not meet, or numbers are out of range.
+
+    Reference: Owen 2013, Monte Carlo theory, methods and examples; Mohamed et al. 2020.
+
+    Example:
+        >>> p = torch.distributions.Normal(0.0, 1.0)
+        >>> e = expect(lambda x: x.square(), p, n=10_000, seed=0)
+        >>> bool((e.mean - 1).abs() < 4 * e.stderr)
+        True
+    """
+    law = law_of(p, batched)
+    problem = _problem(f, p, law, via, sampling or Independent(), normalise, batched)
+    most = n if n is not None else 1000 if until is None else MOST
+    for name, number in (("n", most), ("block", block or 1), ("workers", workers)):
+        if not isinstance(number, int) or number < 1:
+            raise InvalidInput(f"{name} is {number!r:.40}; expected an integer of 1 or more.")
+    root = root_of(seed, generator)
+    how = gradient_of(grad, baseline)
+    if workers > 1 and not isinstance(how, Values):
+        raise InvalidInput(
+            "workers compute values only: a graph cannot cross processes; leave out grad."
+        )
+    one_piece = most if isinstance(problem.sampling, Sobol) else BLOCK
+    sizes = _sizes(most, block or (until.block if until else one_piece), problem)
+    modules = [m for m in (p, *(_listed(via))) if isinstance(m, torch.nn.Module)]
+    with ExitStack() as stack:
+        for module in modules:
+            stack.enter_context(evaluating(module))
+        return _run(problem, how.prepare(problem, sizes[0], root), sizes, root, until, workers)
+
+
+def _run(
+    problem: Problem, draw: Block, sizes: list[int], root: int, until: rel | None, workers: int
+) -> Estimate:
+    """Make the blocks in order, a wave of one for each worker at a time, and merge them in order."""
+    done: Estimate | None = None
+    wave = workers if until is not None else len(sizes)
+    for begin in range(0, len(sizes), wave):
+        jobs = [(b, sizes[b]) for b in range(begin, min(begin + wave, len(sizes)))]
+        if workers == 1:
+            made = (_one(problem, draw, n, root, b) for b, n in jobs)
+        else:
+            made = iter(
+                Parallel(n_jobs=workers)(delayed(_settled)(problem, draw, n, root, b) for b, n in jobs)
+            )
+        for estimate in made:
+            done = estimate if done is None else done + estimate
+            # Blocks of a wave that lie beyond the stop are not used: workers change nothing.
+            if done.exact or (until is not None and until.reached(done)):
+                return done
+    assert done is not None  # there is at least one block
+    return done
+
+
+def _one(problem: Problem, draw: Block, n: int, root: int, b: int) -> Estimate:
+    return problem.estimate(draw(n, derived(root, b)), n)
+
+
+def _settled(problem: Problem, draw: Block, n: int, root: int, b: int) -> Estimate:
+    """One block without its draws, so that little is sent between processes."""
+    return _one(problem, draw, n, root, b).settled()
+
+
+def _problem(
+    f: Function,
+    p: AnyLaw,
+    law: Law,
+    via: Proposal | None,
+    sampling: Sampling,
+    normalise: bool,
+    batched: bool,
+) -> Problem:
+    if not callable(f):
+        raise InvalidType(f"f is a {type(f).__name__}; expected a function of the draws.")
+    if via is None:
+        return Problem(f, law, None, sampling, normalise, 1.0)
+    if isinstance(via, Sequence):
+        via = Mixture(via)
+    if isinstance(via, Mixture):
+        if batched:
+            raise InvalidInput("a list of proposals serves one problem; expected batched=False.")
+        share = via.share_of(p)
+        return Problem(f, law, via, sampling, normalise, 1 / share if share else torch.inf)
+    q = law_of(via, batched)
+    if q.batch_shape != law.batch_shape:
+        raise InvalidInput(
+            f"via has batch shape {tuple(q.batch_shape)}; expected that of p, {tuple(law.batch_shape)}."
+        )
+    return Problem(f, law, q, sampling, normalise, torch.inf)
+
+
+def _sizes(n: int, block: int, problem: Problem) -> list[int]:
+    """Cut n draws into blocks; units are not cut."""
+    unit = problem.sampling.unit(n)
+    if n <= block:
+        return [n]
+    full, rest = divmod(n, block)
+    if problem.sampling.unit(block) != unit:  # Sobol points: the unit is a share of the block
+        return [block] * full
+    if rest < 2 * unit:  # too few for a baseline from the others
+        return [block] * (full - 1) + [block + rest]
+    return [block] * full + [rest]
+
+
+def _listed(via: Proposal | None) -> Sequence[AnyLaw]:
+    if via is None:
+        return []
+    if isinstance(via, Mixture):
+        return via.given
+    return via if isinstance(via, Sequence) else [via]

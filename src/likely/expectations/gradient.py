@@ -1,0 +1,230 @@
+"""Gradient estimators: values that say how `E_p[f]` is differentiated."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias, final
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+
+from likely.errors import InvalidInput
+from likely.expectations.baselines import NOTHING, Baseline, baseline_of
+from likely.expectations.law import Law, TorchLaw, derived
+from likely.expectations.problem import Problem, Terms, plain_terms, weighted_terms
+
+Block: TypeAlias = Callable[[int, int], Terms]
+#: at most so many points are enumerated
+MOST_POINTS = 2**20
+
+
+class Gradient(ABC):
+    """How `E_p[f]` is differentiated: one method, which checks that it applies and says how to draw."""
+
+    @abstractmethod
+    def prepare(self, problem: Problem, n: int, seed: int) -> Block:
+        """Return the function `(n, seed) -> Terms` that makes one block of draws.
+
+        Raises:
+            InvalidInput: the estimator does not apply to this law.
+        """
+
+
+@final
+@dataclass(frozen=True)
+class Values(Gradient):
+    """No gradient: values only, without a graph."""
+
+    def prepare(self, problem: Problem, n: int, seed: int) -> Block:
+        """Always applies."""
+
+        def block(n: int, seed: int) -> Terms:
+            with torch.no_grad():
+                x = problem.draw(n, seed)
+                values = problem.values(x)
+                if problem.via is None:
+                    return plain_terms(values)
+                return weighted_terms(values, problem.log_w(x))
+
+        return block
+
+
+@final
+@dataclass(frozen=True)
+class Score(Gradient):
+    """The score function: `grad E_p[f] = E_p[(f(x) - b) grad log p(x)] + E_p[grad f(x)]`.
+
+    It asks nothing of f, nor of the law but `log_prob`. In code it is importance sampling with
+    `q = detach(p)`: the mean of `w f` with `w = exp(log p - log q)`, which equals 1 and carries the
+    gradient. All higher derivatives of that are right as well. With a proposal q, w is the weight
+    itself.
+
+    Args:
+        baseline: b, what is taken off f, from other draws than the one it is taken off: "none", "mean"
+            (of a pilot), "loo" (of the other draws, the default), "optimal" (the best one for each
+            parameter, from the other draws), or a number.
+
+    Reference: Glynn 1990; Williams 1992; the surrogate, Foerster et al. 2018 (DiCE); leave-one-out,
+    Kool, van Hoof, Welling 2019; optimal, Weaver, Tao 2001.
+
+    Example:
+        >>> from likely import expect
+        >>> mu = torch.tensor(1.0, requires_grad=True)
+        >>> p = torch.distributions.Normal(mu, 1.0)
+        >>> expect(lambda x: x.square(), p, n=10_000, grad=Score("loo"), seed=0).mean.backward()
+        >>> bool((mu.grad - 2).abs() < 0.1)
+        True
+    """
+
+    baseline: str | float | Tensor | Baseline = "loo"
+
+    def prepare(self, problem: Problem, n: int, seed: int) -> Block:
+        """Ready the baseline; refuse laws without parameters."""
+        baseline = baseline_of(self.baseline).ready(problem, n, seed)
+
+        def block(n: int, seed: int) -> Terms:
+            x = problem.draw(n, seed)
+            values = problem.values(x)
+            if problem.via is not None:
+                log_w = problem.log_w(x)
+                connected(log_w.requires_grad or values.requires_grad, problem)
+                # Dividing by the mean weight takes the mean off f already.
+                bare = problem.normalise or not log_w.requires_grad
+                off = NOTHING if bare else baseline.off(problem, x, values, log_w)
+                return weighted_terms(values, log_w, off.b)
+            log_p = problem.law.log_prob(x)
+            connected(log_p.requires_grad or values.requires_grad, problem)
+            if not log_p.requires_grad:
+                return plain_terms(values)
+            off = baseline.off(problem, x, values, None)
+            return plain_terms(values, log_p - log_p.detach(), off.b, off.correction)
+
+        return block
+
+
+@final
+@dataclass(frozen=True)
+class Path(Gradient):
+    """Reparameterisation: `grad E_p[f] = E[f'(x) dx/dtheta]` for draws `x = g(theta, noise)`.
+
+    Needs a law with `rsample` and a differentiable f: where f jumps the answer is wrong, and nothing
+    in f's values can tell.
+
+    Reference: Kingma, Welling 2014; Rezende, Mohamed, Wierstra 2014.
+
+    Example:
+        >>> from likely import expect
+        >>> mu = torch.tensor(1.0, requires_grad=True)
+        >>> p = torch.distributions.Normal(mu, 1.0)
+        >>> expect(lambda x: x.square(), p, n=10_000, grad=Path(), seed=0).mean.backward()
+        >>> bool((mu.grad - 2).abs() < 0.1)
+        True
+    """
+
+    def prepare(self, problem: Problem, n: int, seed: int) -> Block:
+        """Refuse proposals and laws whose draws are not differentiable."""
+        if problem.via is not None:
+            raise InvalidInput("grad='path' draws from p itself; with via, use grad='score'.")
+
+        def block(n: int, seed: int) -> Terms:
+            x = problem.draw(n, seed, attached=True)
+            values = problem.values(x)
+            connected(x.requires_grad or values.requires_grad, problem)
+            if torch.is_grad_enabled() and x.requires_grad and not values.requires_grad:
+                raise InvalidInput(
+                    "f(x) is not differentiable in x (it returns a constant, an integer or a boolean), "
+                    "so 'path' would give zero gradients; use grad='score' or 'weak'."
+                )
+            return plain_terms(values)
+
+        return block
+
+
+@final
+@dataclass(frozen=True)
+class Enumerate(Gradient):
+    """The exact sum over a finite support, `sum_x p(x) f(x)`; differentiable to any order.
+
+    Raises:
+        InvalidInput: the support is not finite, or has more than about a million points.
+
+    Example:
+        >>> from likely import expect
+        >>> eta = torch.zeros(3, requires_grad=True)
+        >>> p = torch.distributions.Bernoulli(logits=eta)
+        >>> expect(lambda b: b.sum(1), p, n=1, grad=Enumerate()).mean.backward()
+        >>> eta.grad.tolist()
+        [0.25, 0.25, 0.25]
+    """
+
+    def prepare(self, problem: Problem, n: int, seed: int) -> Block:
+        """Refuse infinite supports and proposals."""
+        if problem.via is not None:
+            raise InvalidInput("grad='enumerate' goes over the support of p; leave out via.")
+        x = support_of(problem)
+
+        def block(n: int, seed: int) -> Terms:
+            log_p = problem.law.log_prob(x)
+            terms = weighted_terms(problem.values(x), log_p.double() + math.log(len(x)))
+            return replace(terms, exact=True)
+
+        return block
+
+
+def enumerable(law: Law) -> bool:
+    """Return whether the support of a law is finite, however large."""
+    base = _innermost(law)
+    return base is not None and base.has_enumerate_support
+
+
+def _innermost(law: Law) -> Distribution | None:
+    base = law.distribution if isinstance(law, TorchLaw) else None
+    while isinstance(base, Independent):
+        base = base.base_dist
+    return base
+
+
+def support_of(problem: Problem) -> Tensor:
+    """Return every point of a finite support, `(points, *batch, *event)`."""
+    law = problem.law
+    base = _innermost(law)
+    if base is None or not base.has_enumerate_support:
+        raise InvalidInput(
+            f"{law.name} has no finite support to enumerate; use grad='score', or 'path' or 'weak' "
+            "where they apply."
+        )
+    single = base.enumerate_support(expand=False)
+    lead = len(law.batch_shape)
+    choices, entries = single.shape[0], base.batch_shape[lead:]
+    number = math.prod(entries)
+    if number * math.log(max(choices, 1)) > math.log(MOST_POINTS):
+        raise InvalidInput(
+            f"the support of {law.name} has {choices}^{number} points; expected at most "
+            f"{MOST_POINTS:,}. Use grad='score' or 'weak'."
+        )
+    whole = base.batch_shape + base.event_shape
+    if number == 0:
+        return single.new_zeros((1, *whole))
+    index = torch.cartesian_prod(*[torch.arange(choices, device=single.device)] * number)
+    points = single.reshape(choices, *base.event_shape)[index.reshape(choices**number, *entries)]
+    shape = (len(points), *(1,) * lead, *entries, *base.event_shape)
+    return points.reshape(shape).expand(len(points), *whole)
+
+
+def connected(whether: bool, problem: Problem) -> None:
+    """Refuse a gradient that nothing would receive, unless gradients are switched off."""
+    if torch.is_grad_enabled() and not whether:
+        raise InvalidInput(
+            f"neither {problem.law.name} nor f depends on a tensor that requires gradients; build p "
+            "from its parameters, with requires_grad=True, where the gradient is wanted, or leave "
+            "out grad."
+        )
+
+
+def pilot_seed(seed: int) -> int:
+    """Return the seed of draws that are used for choices only, never for the estimate."""
+    return derived(seed, 1_000_003)

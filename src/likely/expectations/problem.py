@@ -1,0 +1,181 @@
+"""The problem `E_p[f]`: the function, the law, the proposal, and how one block of draws is weighed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from likely.errors import InvalidInput, InvalidType
+from likely.expectations.estimate import Estimate
+from likely.expectations.law import Law
+from likely.expectations.moments import Block
+from likely.expectations.sampling import Sampling
+
+Function: TypeAlias = Callable[[Tensor], Tensor]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """One block of draws: `exp(scale) mean_i a_i + correction` is the estimate, with `a = w f`.
+
+    The correction has the value zero and carries gradients, such as those of baselines.
+    """
+
+    a: Float[Tensor, "n *shape"]
+    dtype: torch.dtype
+    w: Float[Tensor, "n *shape"] | None = None
+    scale: Float[Tensor, "*shape"] | None = None
+    correction: Float[Tensor, "*shape"] | None = None
+    exact: bool = False
+
+
+def plain_terms(
+    values: Shaped[Tensor, "n *shape"],
+    log_ratio: Float[Tensor, "n *batch"] | None = None,
+    b: Float[Tensor, "*any"] | None = None,
+    correction: Float[Tensor, "*shape"] | None = None,
+) -> Terms:
+    """Return the terms of draws of p itself: `f + (w - 1)(f - b)`, where w = exp(log_ratio) is one.
+
+    Args:
+        values: f(x).
+        log_ratio: `log p - log q` of value zero, which carries the score; None for none.
+        b: what is taken off f where it meets the score.
+        correction: as in `Terms`.
+    """
+    f = floating(values)
+    if log_ratio is not None:
+        swing = over(torch.expm1(log_ratio), f)
+        f = torch.addcmul(f, swing, f if b is None else f - b)
+    return Terms(f, values.dtype, correction=correction)
+
+
+def weighted_terms(
+    values: Shaped[Tensor, "n *shape"],
+    log_w: Float[Tensor, "n *batch"],
+    b: Float[Tensor, "*any"] | None = None,
+) -> Terms:
+    """Return the terms of draws of another law: `w f`, with `w - detach(w)` meeting `f - b`.
+
+    Weights are divided by the largest one, whose logarithm is the scale.
+    """
+    f = values.double()
+    top = log_w.detach().amax(0)
+    top = torch.where(top.isfinite(), top, 0.0)
+    w = over((log_w - top).exp(), f).expand(f.shape)
+    f = torch.where(w == 0, 0.0, f)
+    a = w * f if b is None else w.detach() * f + (w - w.detach()) * (f - b)
+    scale = over(top, f[0]).expand(f.shape[1:])
+    return Terms(a, values.dtype, w, scale)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The expectation of f under `law`, from draws of `via` where that is given.
+
+    Args:
+        f: from rows `(n, *batch, *event)` to `(n, *batch, *out)`.
+        law: p.
+        via: q; None to draw from p itself.
+        sampling: how points are drawn.
+        normalise: divide by the mean weight, for a p known up to a factor.
+        bound: the largest possible weight p / q.
+    """
+
+    f: Function
+    law: Law
+    via: Law | None
+    sampling: Sampling
+    normalise: bool = False
+    bound: float = 1.0
+
+    def draw(self, n: int, seed: int, attached: bool = False) -> Shaped[Tensor, "n *rest"]:
+        """Return n draws of the proposal, or of p."""
+        return self.sampling.draw(self.via or self.law, n, seed, attached)
+
+    def values(self, x: Shaped[Tensor, "n *rest"]) -> Shaped[Tensor, "n *shape"]:
+        """Return f(x), checked: a tensor with one row a draw."""
+        y = self.f(x)
+        if not isinstance(y, Tensor):
+            raise InvalidType(f"f returned a {type(y).__name__}; expected a tensor (n, ...).")
+        wanted = (x.shape[0], *self.law.batch_shape)
+        if tuple(y.shape[: len(wanted)]) != wanted:
+            raise InvalidInput(
+                f"f returned shape {tuple(y.shape)} for draws of shape {tuple(x.shape)}; "
+                f"expected {wanted}, or {(*wanted, '...')} for vector values: one value for each draw."
+            )
+        return y
+
+    def log_w(self, x: Tensor) -> Float[Tensor, "n *batch"]:
+        """Return `log p(x) - log q(x)` for draws of the proposal, checked."""
+        assert self.via is not None  # whoever asks has looked
+        return self.checked(weigh(self.law.log_prob(x), self.via.log_prob(x).detach()))
+
+    def estimate(self, terms: Terms, n: int) -> Estimate:
+        """Return what a block came out as.
+
+        Raises:
+            InvalidInput: a value of f is not finite where the weight is positive.
+        """
+        unit = 1 if terms.exact else self.sampling.unit(n)
+        block = Block(terms.a, terms.w, terms.scale, terms.correction, unit, self.normalise)
+        a = block.a.detach()
+        if not (math.isfinite(a.item()) if a.ndim == 0 else a.isfinite().all()):
+            rows = int((~terms.a.isfinite()).reshape(len(terms.a), -1).any(1).sum())
+            raise InvalidInput(
+                f"f returned NaN or infinite values for {rows} of {len(terms.a)} draws; "
+                "expected finite values wherever the weight is positive."
+            )
+        return Estimate(
+            block,
+            terms.dtype if terms.dtype.is_floating_point else torch.float64,
+            event=terms.dtype == torch.bool,
+            bound=self.bound,
+            exact=terms.exact,
+        )
+
+    def checked(self, log_w: Float[Tensor, "n *batch"]) -> Float[Tensor, "n *batch"]:
+        """Return log weights as they are.
+
+        Raises:
+            InvalidInput: one is NaN or plus infinity, or p vanishes on every draw of the proposal.
+        """
+        with torch.no_grad():
+            top = log_w.amax(0)
+            if (top == -torch.inf).any():
+                raise InvalidInput(
+                    f"{self.law.name} has density zero at all {len(log_w)} draws of "
+                    f"{self.via.name if self.via else self.law.name}: their supports do not meet; "
+                    "choose a via that covers p, or add p to a list of them: via=[q, p]."
+                )
+            if top.isnan().any() or (top == torch.inf).any():
+                raise InvalidInput(
+                    "log p(x) - log q(x) is NaN or infinite at some draws; expected densities that are "
+                    "finite wherever via draws."
+                )
+        return log_w
+
+
+def weigh(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Return `log p - log q`, minus infinity where p vanishes, whatever q is there."""
+    log_p, log_q = log_p.double(), log_q.double()
+    gone = log_p == -math.inf
+    return torch.where(gone, -math.inf, log_p - torch.where(gone, 0.0, log_q))
+
+
+def over(w: Tensor, values: Tensor) -> Tensor:
+    """Return w with as many dimensions as values, ones at the end."""
+    return w if w.ndim == values.ndim else w.reshape(w.shape + (1,) * (values.ndim - w.ndim))
+
+
+def floating(values: Tensor) -> Tensor:
+    """Return values as they are, or in float64 if they are integers or booleans."""
+    return values if values.is_floating_point() else values.double()

@@ -1,0 +1,199 @@
+"""Adaptive quadrature of `int f p` and its derivatives, for laws of one or two entries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.integrate import cubature
+from torch import Tensor
+from torch.distributions import Distribution, MultivariateNormal, constraints
+from torch.nn import functional as F
+
+from likely.errors import InvalidInput, NotConverged
+from likely.expectations.law import TorchLaw, entries, leaves_of
+from likely.expectations.problem import Problem
+
+Array = NDArray[np.float64]
+#: regions that the quadrature may split, in one and in two dimensions
+SPLITS = {1: 400, 2: 2_000}
+LINE, HALF, INTERVAL = "line", "half-line", "interval"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Chart:
+    """Coordinates t on the real line or plane: `x = shift + matrix g(t)`.
+
+    g is the identity for a line, exp for a half-line and the logistic function for an interval, which
+    tames densities that are infinite at the ends.
+    """
+
+    event: torch.Size
+    kind: str
+    shift: Tensor
+    matrix: Tensor
+
+    def points(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the draws x, `(points, *event)`, and `log |dx/dt|`."""
+        # Further out the numbers end: x would be infinite, or equal to the end of its interval.
+        low, high = {LINE: (-1e150, 1e150), HALF: (-700.0, 700.0), INTERVAL: (-700.0, 36.0)}[self.kind]
+        beyond = ((t < low) | (t > high)).any(1)
+        t = t.clamp(low, high)
+        log_volume = torch.linalg.slogdet(self.matrix).logabsdet.expand(len(t))
+        if self.kind == HALF:
+            log_volume = log_volume + t.sum(1)
+            t = t.exp()
+        elif self.kind == INTERVAL:
+            log_volume = log_volume + (F.logsigmoid(t) + F.logsigmoid(-t)).sum(1)
+            t = t.sigmoid()
+        x = (self.shift + t @ self.matrix.T).reshape(-1, *self.event)
+        return x, log_volume.masked_fill(beyond, -torch.inf)
+
+
+@final
+class Quadrature:
+    """The integrals of one problem, in coordinates t in which the law has unit scale.
+
+    The mass of the law is integrated along with everything else: if it does not come out as one, the
+    quadrature has missed where the law lives, and says so.
+    """
+
+    def __init__(self, problem: Problem, rtol: float) -> None:
+        self.problem = problem
+        self.rtol = rtol
+        self.chart = _chart_of(problem.law)
+        self._probe = torch.zeros(1, len(self.chart.shift), device=self.chart.shift.device).double()
+
+    def leaves(self) -> list[Tensor]:
+        """Return the leaf tensors that `f p` depends on."""
+        with torch.enable_grad():
+            return leaves_of(self._product(self._probe).sum())
+
+    def value(self) -> Tensor:
+        """Return `int f p`."""
+        values = self.problem.values(self.chart.points(self._probe)[0])
+
+        def integrand(t: Tensor) -> Tensor:
+            with torch.no_grad():
+                return self._product(t).reshape(len(t), -1)
+
+        total = self._integrate(integrand)
+        dtype = values.dtype if values.dtype.is_floating_point else torch.float64
+        return total.reshape(values.shape[1:]).to(values.device, dtype)
+
+    def slopes(self, shape: torch.Size) -> list[tuple[Tensor, Tensor]]:
+        """Return each leaf that `f p` depends on with `int d(f p)/d(leaf)`, `(*leaf, *shape)`."""
+        leaves = self.leaves()
+        if not leaves:
+            return []
+
+        def integrand(t: Tensor) -> Tensor:
+            with torch.enable_grad():
+                y = self._product(t).reshape(len(t), -1)
+                rows = torch.eye(y.numel(), dtype=y.dtype, device=y.device).reshape(-1, *y.shape)
+                found = torch.autograd.grad(
+                    y, leaves, rows, retain_graph=True, is_grads_batched=True, allow_unused=True
+                )
+            parts = [
+                y.new_zeros(y.numel(), leaf.numel()) if g is None else g.reshape(y.numel(), -1).double()
+                for g, leaf in zip(found, leaves, strict=True)
+            ]
+            return torch.cat(parts, dim=1).reshape(len(t), -1).nan_to_num(0.0)
+
+        total = self._integrate(integrand).reshape(shape.numel(), -1)
+        split = torch.split(total, [t.numel() for t in leaves], dim=1)
+        return [
+            (t, part.T.reshape(t.shape + shape).to(t.device))
+            for t, part in zip(leaves, split, strict=True)
+        ]
+
+    def _product(self, t: Tensor) -> Tensor:
+        """Return `f(x) p(x) |dx/dt|`, zero where p is."""
+        x, log_volume = self.chart.points(t)
+        mass = (self.problem.law.log_prob(x).double() + log_volume).exp()
+        values = self.problem.values(x).double()
+        mass = mass.reshape(-1, *(1,) * (values.ndim - 1))
+        return torch.where(mass == 0, 0.0, values) * mass
+
+    def _integrate(self, integrand: Callable[[Tensor], Tensor]) -> Tensor:
+        def at(nodes: Array) -> Array:
+            t = torch.as_tensor(nodes, device=self.chart.shift.device)
+            x, log_volume = self.chart.points(t)
+            with torch.no_grad():
+                mass = (self.problem.law.log_prob(x).double() + log_volume).exp()
+            return torch.cat([integrand(t), mass[:, None]], dim=1).detach().cpu().numpy()
+
+        dims = len(self.chart.shift)
+        ends = np.full(dims, np.inf)
+        result: Any = cubature(
+            at, -ends, ends, rule="gk21", rtol=self.rtol, atol=1e-14, max_subdivisions=SPLITS[dims]
+        )
+        mass = float(result.estimate[-1])
+        if result.status != "converged" or not abs(mass - 1) < max(1e-8, 10 * self.rtol):
+            worst = float(np.max(result.error))
+            raise NotConverged(
+                f"the quadrature of {self.problem.law.name} ended with an error of {worst:.1e} and a "
+                f"total probability of {mass:.10f}; f may jump or oscillate: allow a larger rtol, or "
+                "use expect."
+            )
+        return torch.as_tensor(result.estimate[:-1])
+
+
+def _chart_of(law: object) -> Chart:
+    """Return the coordinates of a law.
+
+    Raises:
+        InvalidInput: it is not a continuous law of one or two entries.
+    """
+    if not isinstance(law, TorchLaw):
+        raise InvalidInput(f"there is no exact answer for {type(law).__name__}; use expect.")
+    whole = law.distribution
+    event = whole.batch_shape + whole.event_shape
+    dims = math.prod(event)
+    if dims not in (1, 2):
+        raise InvalidInput(
+            f"{law.name} has draws of shape {tuple(event)}, {dims} entries; quadrature is for one or "
+            "two. Use expect."
+        )
+    if isinstance(whole, MultivariateNormal) and not whole.batch_shape:
+        return Chart(event, LINE, whole.loc.detach().double(), whole.scale_tril.detach().double())
+    base, _ = entries(law)
+    kind, shift, scale = _ends(base)
+    flat = [t.detach().double().expand(base.batch_shape).reshape(-1) for t in (shift, scale)]
+    return Chart(event, kind, flat[0], torch.diag(flat[1]))
+
+
+def _ends(base: Distribution) -> tuple[str, Tensor, Tensor]:
+    """Return the kind of support, and the shift and scale that lead from coordinates to x."""
+    support = base.support
+    if isinstance(support, constraints.Constraint) and not support.is_discrete:
+        if isinstance(support, type(constraints.real)):
+            centre, scale = base.mean, base.stddev
+            if not (centre.isfinite().all() and scale.isfinite().all()):
+                u = [torch.full_like(centre, share) for share in (0.25, 0.5, 0.75)]
+                quartiles = [base.icdf(share) for share in u]
+                centre, scale = quartiles[1], quartiles[2] - quartiles[0]
+            return LINE, centre, scale
+        bounds = vars(support)
+        low = torch.as_tensor(bounds["lower_bound"]) if "lower_bound" in bounds else None
+        high = torch.as_tensor(bounds["upper_bound"]) if "upper_bound" in bounds else None
+        if any(end is not None and end.requires_grad for end in (low, high)):
+            raise InvalidInput(
+                f"the support of {type(base).__name__} moves with a parameter, which quadrature cannot "
+                "differentiate; detach its ends, or use expect with grad='path'."
+            )
+        if low is not None and high is not None:
+            return INTERVAL, low, high - low
+        if low is not None:
+            scale = base.stddev
+            return HALF, low, torch.where(scale.isfinite(), scale, torch.ones_like(scale))
+    raise InvalidInput(
+        f"{type(base).__name__} has neither a finite support nor one of intervals and lines to "
+        "integrate over; use expect."
+    )

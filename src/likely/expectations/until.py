@@ -1,0 +1,59 @@
+"""When to stop drawing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from likely.errors import InvalidInput
+from likely.expectations.estimate import Estimate
+
+
+@final
+@dataclass(frozen=True)
+class rel:  # noqa: N801 (read as a word: until=rel(0.05))
+    """Draw blocks until the standard error is at most `tolerance` times the mean, in every entry.
+
+    Stopping when the error bar *looks* small favours samples whose variance was underestimated, so the
+    mean is biased: upwards for rare events, whose early lucky hits end a run, by a relative amount of
+    order `tolerance^2`. The minima below keep it at a fraction of the error bar. Measured on an event
+    of probability 0.01: +0.2% +- 0.3% at a tolerance of 0.1, +0.8% +- 0.3% at 0.2; without minima, in
+    blocks of 20 and at a tolerance of 0.6, more than +30% (tests/expectations/test_until.py).
+
+    Args:
+        tolerance: the relative standard error to reach.
+        minimum: draws to make in any case.
+        hits: draws with f w != 0 to see in any case.
+        block: draws in a block; a new look is taken after each.
+
+    Raises:
+        InvalidInput: one of them is not positive.
+
+    Example:
+        >>> import torch
+        >>> from likely import expect
+        >>> law = torch.distributions.Normal(0.0, 1.0)
+        >>> e = expect(lambda x: x > 1, law, until=rel(0.05), seed=0)
+        >>> bool(e.stderr <= 0.05 * e.mean)
+        True
+    """
+
+    tolerance: float
+    minimum: int = 1000
+    hits: int = 50
+    block: int = 1000
+
+    def __post_init__(self) -> None:
+        if not self.tolerance > 0 or self.minimum < 1 or self.hits < 0 or self.block < 1:
+            raise InvalidInput(
+                f"{self}; expected a tolerance above 0, hits of 0 or more, "
+                "and a minimum and a block of 1 or more."
+            )
+
+    def reached(self, e: Estimate) -> bool:
+        """Return whether an estimate is good enough."""
+        if e.exact:
+            return True
+        if e.n < self.minimum or int(e.hits.min()) < self.hits:
+            return False
+        return bool((e.stderr <= self.tolerance * e.mean.detach().abs()).all())

@@ -1,0 +1,123 @@
+"""The measured choice, the comparison, and the cost of a batch."""
+
+import time
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Categorical, MixtureSameFamily, Normal
+
+from likely import compare, expect, flows
+from likely.errors import InvalidInput
+from likely.expectations import Auto, Enumerate, Mixed, Path, Score, Weak, choose
+
+
+def wave(x: Tensor) -> Tensor:
+    return x * x.sin()
+
+
+def leaves(*values: float) -> list[Tensor]:
+    return [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in values]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_auto_chooses_as_the_reference_says(seed: int) -> None:
+    mu, tau = leaves(1.36669929517146813, 0.674065389751229)
+    found = choose(wave, Normal(mu, tau.exp()), seed=seed)
+    assert isinstance(found, Mixed)
+    assert isinstance(found.parts["loc"], Weak) and isinstance(found.parts["scale"], Weak | Score)
+    mu, tau = leaves(0.442297488320822, -0.500058753547454)
+    found = choose(wave, Normal(mu, tau.exp()), seed=seed)
+    assert isinstance(found, Mixed) and str(found) == "loc by weak, scale by path"
+
+
+def test_auto_among_score_and_path() -> None:
+    mu, tau = leaves(1.36669929517146813, 0.674065389751229)
+    among = Auto(among=[Score("loo"), Path()])
+    assert isinstance(choose(wave, Normal(mu, tau.exp()), auto=among, seed=0), Score)
+    mu, tau = leaves(0.442297488320822, -0.500058753547454)
+    assert isinstance(choose(wave, Normal(mu, tau.exp()), auto=among, seed=0), Path)
+
+
+def test_auto_sums_what_it_can_and_takes_what_applies() -> None:
+    (eta,) = leaves(0.3)
+    assert choose(lambda b: b.sum(1), Bernoulli(logits=eta.expand(3)), n=8, seed=0) == Enumerate()
+    few = choose(lambda b: b.sum(1), Bernoulli(logits=eta.expand(3)), n=4, seed=0)
+    assert isinstance(few, Mixed) and isinstance(few.parts["logits"], Weak)
+    jump = choose(lambda x: x > 0, Normal(eta, 1.0), seed=0)  # no path through a jump
+    assert "path" not in str(jump).lower()
+    mixture = MixtureSameFamily(Categorical(torch.ones(2)), Normal(torch.stack([eta, -eta]), 1.0))
+    assert isinstance(choose(wave, mixture, auto=Auto(repeats=8), seed=0), Score)
+    flow = flows.nice((2,), width=4, depth=1, couplings=2)
+    assert isinstance(choose(lambda x: x.sum(1), flow, auto=Auto(repeats=64), seed=0), Path | Score)
+    with pytest.raises(InvalidInput, match="no gradient estimator"):
+        choose(lambda x: x > 0, Normal(eta, 1.0), auto=Auto(among=[Path()]), seed=0)
+
+
+def test_auto_draws_its_pilot_apart() -> None:
+    # The estimate is the one that the choice makes with the same seed: no draw of the pilot is in it.
+    mu, tau = leaves(0.442297488320822, -0.500058753547454)
+    law = Normal(mu, tau.exp())
+    auto = expect(wave, law, n=10, grad="auto", seed=3)
+    chosen = expect(wave, law, n=10, grad=Mixed({"loc": Weak(), "scale": Path()}), seed=3)
+    assert torch.equal(auto.mean, chosen.mean)
+    assert torch.equal(*(torch.autograd.grad(e.mean, mu)[0] for e in (auto, chosen)))
+
+
+def test_the_table() -> None:
+    mu, tau = leaves(0.442297488320822, -0.500058753547454)
+    how = {"score": "score", "raw": Score("none"), "path": "path", "weak": "weak"}
+    found = compare(wave, Normal(mu, tau.exp()), how, {"mu": mu, "tau": tau}, repeats=500, seed=0)
+    text = str(found)
+    assert "weak *" in text and "path *" in text and len(text.splitlines()) == 9
+    row = found.row("weak", "mu")
+    assert row.evaluations == 2 and row.product == 2 * row.variance
+    assert found.row("path", "tau").evaluations == 1 and found.row("path", "tau").seconds > 0
+    figure = found.plot()
+    assert [axis.get_title() for axis in figure.axes] == ["mu", "tau"]
+    figure.savefig(__import__("io").BytesIO(), format="png")
+    with pytest.raises(InvalidInput, match="expected one of"):
+        found.row("best", "mu")
+    with pytest.raises(InvalidInput, match="expected one of"):
+        found.best("sigma")
+
+
+def test_comparing_in_a_batch_or_in_turn_is_the_same() -> None:
+    # With a parameter in f itself, copies cannot share a batch.
+    mu, shift = leaves(0.5, 0.0)
+    apart = compare(lambda x: (x + shift).square(), Normal(mu, 1.0), ["score", "path"], [mu], seed=0)
+    batch = compare(Tensor.square, Normal(mu, 1.0), ["score", "path"], [mu], seed=0)
+    for one, two in zip(apart.rows, batch.rows, strict=True):
+        # Both from 1,000 repetitions: the ratio of two variances lies within six of its errors.
+        assert 0.7 < float(one.variance / two.variance) < 1.4
+
+
+def test_comparing_nothing() -> None:
+    (mu,) = leaves(0.5)
+    for how, parameters in (
+        ([], [mu]),
+        (["score"], []),
+        (["score"], [mu.detach()]),
+        (["score"], [mu * 2]),
+    ):
+        with pytest.raises(InvalidInput, match="expected leaf tensors"):
+            compare(wave, Normal(mu, 1.0), how, parameters)
+
+
+def test_a_batch_of_a_thousand_is_faster_than_a_thousand() -> None:
+    def step(mu: Tensor, batched: bool) -> None:
+        law = Normal(mu, 1.0)
+        expect(wave, law, n=16, grad="score", batched=batched, seed=0).mean.sum().backward()
+
+    many = torch.linspace(-1, 1, 1000, dtype=torch.float64).requires_grad_()
+    (one,) = leaves(0.3)
+    for mu, batched in ((many, True), (one, False)):
+        step(mu, batched)
+    begin = time.perf_counter()
+    for _ in range(20):
+        step(one, False)
+    alone = (time.perf_counter() - begin) * 50
+    begin = time.perf_counter()
+    step(many, True)
+    together = time.perf_counter() - begin
+    assert alone / together > 50  # measured: 300; a busy machine is no failure

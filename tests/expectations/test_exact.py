@@ -1,0 +1,108 @@
+"""Exact expectations: closed forms, gradients, and refusals."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch import distributions as d
+
+from likely import exact
+from likely.errors import InvalidInput, InvalidType, NotConverged
+
+
+def t(*values: float) -> Tensor:
+    return torch.tensor(values if len(values) > 1 else values[0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    "law, f, truth",
+    [
+        (d.Normal(t(1000.0), t(0.1)), lambda x: x, 1000.0),
+        (d.Normal(t(0.0), t(1.0)), lambda x: x > 1, 0.15865525393145707),
+        (d.Normal(t(0.0), t(1.0)), Tensor.exp, math.exp(0.5)),
+        (d.Gamma(t(0.5), t(2.0)), lambda x: x, 0.25),
+        (d.Beta(t(0.7), t(0.9)), lambda x: x, 0.4375),
+        (d.Exponential(t(3.0)), Tensor.square, 2 / 9),
+        (d.Cauchy(t(3.0), t(1.0)), lambda x: x < 0, 0.5 + math.atan(-3) / math.pi),
+        (d.StudentT(t(3.0)), Tensor.square, 3.0),
+        (d.Uniform(t(1.0), t(3.0)), Tensor.square, 13 / 3),
+        (d.LogNormal(t(1.0), t(3.0)), Tensor.log, 1.0),
+        (d.Independent(d.Normal(t(0.0, 1.0), 1.0), 1), lambda x: x.sum(1).cos(), math.cos(1) / math.e),
+        (d.MultivariateNormal(t(0.0, 0.0), torch.tensor([[1, 0.5], [0.5, 2]]).double()),
+         lambda x: x.prod(1), 0.5),
+        (d.Bernoulli(t(0.25)), lambda b: b, 0.25),
+        (d.Categorical(t(0.2, 0.3, 0.5)), lambda k: k == 2, 0.5),
+        (d.Binomial(3, t(0.5)), Tensor.square, 3.0),
+        (d.Bernoulli(t(0.25, 0.5)), lambda b: b.prod(1), 0.125),
+    ],
+)  # fmt: skip
+def test_closed_forms(law: d.Distribution, f: object, truth: float) -> None:
+    value = exact(f, law)
+    assert value.dtype == torch.float64
+    tolerance = 1e-7 if isinstance(law, d.StudentT) else 1e-9
+    assert value.item() == pytest.approx(truth, rel=tolerance)
+
+
+def test_vector_values_and_their_gradients() -> None:
+    mu, sigma = t(0.3).requires_grad_(), t(1.2).requires_grad_()
+    scale = t(2.0).requires_grad_()
+    value = exact(
+        lambda x: scale * torch.stack([x, x.square()], 1).reshape(-1, 2, 1), d.Normal(mu, sigma)
+    )
+    assert value.shape == (2, 1)
+    for k, truth in enumerate([(2.0, 0.0, 0.3), (1.2, 4.8, 0.09 + 1.44)]):
+        found = torch.autograd.grad(value[k, 0], [mu, sigma, scale], retain_graph=True)
+        assert torch.stack(found).tolist() == pytest.approx(truth, abs=1e-10)
+
+
+def test_the_gradient_of_a_jump() -> None:
+    mu = t(0.3).requires_grad_()
+    (slope,) = torch.autograd.grad(exact(lambda x: x > 0, d.Normal(mu, 1.0)), mu)
+    assert slope.item() == pytest.approx(math.exp(-0.045) / math.sqrt(2 * math.pi), rel=1e-9)
+
+
+def test_sums_are_differentiable_twice_and_integrals_refuse() -> None:
+    eta = t(0.4).requires_grad_()
+    (slope,) = torch.autograd.grad(exact(lambda b: b, d.Bernoulli(logits=eta)), eta, create_graph=True)
+    (second,) = torch.autograd.grad(slope, eta)
+    p = eta.sigmoid().item()
+    assert second.item() == pytest.approx(p * (1 - p) * (1 - 2 * p))
+    (slope,) = torch.autograd.grad(exact(lambda x: x, d.Normal(eta.exp(), 1.0)), eta, create_graph=True)
+    with pytest.raises(InvalidInput, match="first derivatives only"):
+        torch.autograd.grad(slope, eta)
+
+
+def test_a_law_that_knows_answers_itself() -> None:
+    class Known:
+        def exact_expectation(self, f: object) -> Tensor:
+            return t(42.0)
+
+    assert exact(lambda x: x, Known()) == 42
+
+
+@pytest.mark.parametrize(
+    "law, words",
+    [
+        (d.Normal(torch.zeros(3), 1.0), "3 entries"),
+        (d.Poisson(2.0), "neither a finite support"),
+        (d.Bernoulli(torch.full((30,), 0.5)), r"2\^30"),
+        (d.Dirichlet(torch.ones(2)), "dependent entries"),
+        (d.Uniform(torch.tensor(0.0, requires_grad=True), 1.0), "moves with a parameter"),
+    ],
+)
+def test_refusals(law: d.Distribution, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        exact(lambda x: x.reshape(len(x), -1).sum(1), law)
+    with pytest.raises(InvalidType):
+        exact(lambda x: x, 3)
+
+
+def test_what_does_not_converge_says_so() -> None:
+    with pytest.raises(NotConverged, match="the quadrature of Normal"):
+        exact(lambda x: (1e7 * x).sin().sign(), d.Normal(t(0.0), t(1.0)))
+
+
+def test_a_float32_law_gives_a_float32_answer() -> None:
+    value = exact(lambda x: x.square(), d.Normal(1.0, 2.0))
+    assert value.item() == pytest.approx(5.0, rel=1e-6)

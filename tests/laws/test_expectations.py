@@ -1,0 +1,218 @@
+"""The laws of gradient estimators: unbiased, in value and gradient, to the order they claim.
+
+Every z-test below raises a false alarm once in 1e6; there are about 200 of them, all with fixed seeds.
+"""
+
+import inspect
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch import distributions as d
+
+from laws.expectations_registry import CASES, PAIRS, Case
+from likely import expect, expectations
+from likely.errors import InvalidInput
+from likely.expectations import Auto, Enumerate, Gradient, Mixed, Path, Score, Weak
+
+Z_BOUND = 4.8916
+"""A standard normal exceeds it in absolute value with probability 1e-6."""
+
+
+@pytest.fixture(params=PAIRS, ids=lambda pair: f"{pair[0]}-{pair[1]}".replace(", ", "_"))
+def pair(request: pytest.FixtureRequest) -> tuple[Case, Gradient]:
+    name, k = request.param
+    return CASES[name], CASES[name].estimators[k]
+
+
+def assert_z(found: Tensor, truth: Tensor) -> None:
+    """The mean over rows is the truth, entry by entry."""
+    error = found.std(0) / math.sqrt(len(found))
+    gap = (found.mean(0) - truth).abs()
+    assert (gap <= Z_BOUND * error + 1e-12).all(), (found.mean(0), truth, gap / error)
+
+
+def test_every_exported_estimator_is_registered() -> None:
+    exported = {
+        g for g in vars(expectations).values() if inspect.isclass(g) and issubclass(g, Gradient)
+    }
+    concrete = {g for g in exported if not inspect.isabstract(g)}
+    assert {type(g) for case in CASES.values() for g in case.estimators} == concrete
+
+
+def test_value_and_gradient_are_unbiased(pair: tuple[Case, Gradient]) -> None:
+    case, how = pair
+    # Small n on purpose: a baseline that sees its own draw is biased by 1/n.
+    n, repeats = (4, 400) if not isinstance(how, Auto) else (4, 120)
+    rows = []
+    value, gradient = case.exact()
+    for seed in range(repeats):
+        leaves = case.leaves()
+        e = expect(case.f, case.make(*leaves), n=n, grad=how, seed=seed)
+        grads = torch.autograd.grad(e.mean, leaves)
+        rows.append(torch.stack([e.mean.detach().double(), *grads]))
+    found = torch.stack(rows)
+    assert_z(found, torch.cat([value[None], gradient]))
+
+
+SECOND = [
+    (name, k)
+    for name, k in PAIRS
+    if isinstance(CASES[name].estimators[k], Score | Enumerate)
+    or (name == "normal" and isinstance(CASES[name].estimators[k], Path | Mixed))
+]
+
+
+@pytest.mark.parametrize("name, k", SECOND, ids=str)
+def test_second_derivatives_are_unbiased(name: str, k: int) -> None:
+    case = CASES[name]
+    how = case.estimators[k]
+    truth = torch.stack(case.exact(order=2)).flatten()
+    rows = []
+    for seed in range(30):
+        leaves = case.leaves()
+        e = expect(case.f, case.make(*leaves), n=500, grad=how, seed=seed)
+        grads = torch.autograd.grad(e.mean, leaves, create_graph=True)
+        hessian = [
+            torch.zeros(()) if h is None else h
+            for g in grads
+            for h in torch.autograd.grad(g, leaves, retain_graph=True, allow_unused=True)
+        ]
+        rows.append(torch.stack(hessian).double())
+    assert_z(torch.stack(rows), truth)
+
+
+@pytest.mark.parametrize("name", ["normal", "bernoulli", "poisson", "exponential", "gamma"])
+def test_weak_refuses_a_second_derivative(name: str) -> None:
+    case = CASES[name]
+    leaves = [t.detach().exp().requires_grad_() for t in case.leaves()]
+    # Leaves that reach the law through exp: a forgotten term would give a number, and a wrong one.
+    law = case.make(*[t.log() if name in ("normal", "bernoulli") else t.exp() for t in leaves])
+    mean = expect(case.f, law, n=8, grad=Weak(), seed=0).mean
+    grads = torch.autograd.grad(mean, leaves, create_graph=True)
+    with pytest.raises(InvalidInput, match="first derivatives only"):
+        torch.autograd.grad(grads[-1], leaves)
+
+
+SAMPLED = [p for p in PAIRS if not isinstance(CASES[p[0]].estimators[p[1]], Enumerate | Auto)]
+
+
+@pytest.mark.parametrize("name, k", SAMPLED, ids=str)
+def test_the_value_is_that_of_the_plain_mean(name: str, k: int) -> None:
+    case, how = CASES[name], CASES[name].estimators[k]
+    law = case.make(*case.leaves())
+    seen: list[Tensor] = []
+
+    def f(x: Tensor) -> Tensor:
+        y = case.f(x)
+        if len(y) == 50:
+            seen.append(y.detach().double())
+        return y
+
+    e = expect(f, law, n=50, grad=how, seed=3)
+    torch.testing.assert_close(e.mean.detach().double(), seen[-1].mean(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(e.stderr.double(), seen[-1].std() / math.sqrt(50), rtol=1e-9, atol=1e-12)
+
+
+def test_gradients_that_flow_through_f_are_added(pair: tuple[Case, Gradient]) -> None:
+    case, how = pair
+    leaves = case.leaves()
+    scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    e = expect(lambda x: scale * case.f(x).double(), case.make(*leaves), n=200, grad=how, seed=1)
+    (slope,) = torch.autograd.grad(e.mean, scale)
+    torch.testing.assert_close(slope, e.mean.detach().double() / 2)
+
+
+@pytest.mark.parametrize("baseline", ["none", "mean", "loo", 0.3])
+def test_importance_weights_carry_the_gradient(baseline: str | float) -> None:
+    case = CASES["normal"]
+    q = d.Normal(torch.tensor(1.1).double(), 1.6)
+    rows = []
+    for seed in range(400):
+        leaves = case.leaves()
+        e = expect(case.f, case.make(*leaves), n=8, via=q, grad="score", baseline=baseline, seed=seed)
+        rows.append(torch.stack([e.mean.detach(), *torch.autograd.grad(e.mean, leaves)]))
+    value, gradient = case.exact()
+    assert_z(torch.stack(rows), torch.cat([value[None], gradient]))
+
+
+def test_self_normalised_weights_carry_the_gradient_of_the_ratio() -> None:
+    # p is known up to exp(900), which no float holds; the bias is of order 1/n.
+    mu = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+
+    class Unnormalised:
+        def log_prob(self, x: Tensor) -> Tensor:
+            return mu * x - x.square() / 2 + 900
+
+        def sample(self, n: int) -> Tensor:
+            raise RuntimeError("never drawn")
+
+    q = d.Normal(torch.zeros(()).double(), 1.3)
+    e = expect(
+        lambda x: x.square(), Unnormalised(), n=200_000, via=q, normalise=True, grad="score", seed=0
+    )
+    e.mean.backward()
+    assert abs(e.mean.item() - 1.16) < Z_BOUND * e.stderr.item()
+    assert abs(mu.grad.item() - 0.8) < 0.05
+
+
+@pytest.mark.parametrize("how", [Score("loo"), Score("optimal"), Path(), Weak()], ids=str)
+@pytest.mark.parametrize("sampling", [expectations.Antithetic(), expectations.Sobol(4)], ids=str)
+def test_dependent_draws_leave_gradients_unbiased(
+    how: Gradient, sampling: expectations.Sampling
+) -> None:
+    # A baseline that leaves out the draw but not its partner would be biased here.
+    case = CASES["normal"]
+    rows = []
+    for seed in range(300):
+        leaves = case.leaves()
+        e = expect(case.f, case.make(*leaves), n=8, grad=how, sampling=sampling, seed=seed)
+        rows.append(torch.stack([e.mean.detach(), *torch.autograd.grad(e.mean, leaves)]))
+    value, gradient = case.exact()
+    assert_z(torch.stack(rows), torch.cat([value[None], gradient]))
+
+
+@pytest.mark.parametrize("baseline", ["loo", "optimal", "mean"])
+def test_a_baseline_leaves_out_the_antithetic_partner_too(baseline: str) -> None:
+    mu = torch.full((20_000,), 0.8, dtype=torch.float64, requires_grad=True)
+    how = Score(baseline)
+    law = d.Normal(mu, 0.7)
+    pairs = expectations.Antithetic()
+    e = expect(lambda x: x.square() + x, law, n=12, grad=how, sampling=pairs, batched=True, seed=0)
+    (found,) = torch.autograd.grad(e.mean.sum(), mu)
+    assert_z(found, torch.tensor(2 * 0.8 + 1).double())
+
+
+@pytest.mark.parametrize("how", ["score", "path", "weak", Score("optimal")], ids=str)
+def test_a_batch_is_so_many_problems(how: str | Gradient) -> None:
+    generator = torch.Generator().manual_seed(0)
+    mu = torch.randn(5, 1, dtype=torch.float64, generator=generator)
+    mu = mu.expand(5, 400).clone().requires_grad_()  # 400 copies of five problems
+    law = d.Normal(mu, 0.7)
+    e = expect(lambda x: x * x.sin(), law, n=6, grad=how, batched=True, seed=0)
+    assert e.mean.shape == e.stderr.shape == e.hits.shape == (5, 400)
+    (found,) = torch.autograd.grad(e.mean.sum(), mu)
+    exact = torch.func.grad(lambda m: _wave_mean(m).sum())(mu.detach()[:, 0])
+    assert_z(found.T, exact)
+
+
+def _wave_mean(mu: Tensor) -> Tensor:
+    return math.exp(-0.49 / 2) * (mu * mu.sin() + 0.49 * mu.cos())
+
+
+def test_vector_values_have_a_gradient_each() -> None:
+    mu = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    for how in ("score", "path", "weak", Score("optimal")):
+        e = expect(
+            lambda x: torch.stack([x, x.square(), x**3], dim=1),
+            d.Normal(mu, 1.0),
+            n=200_000,
+            grad=how,
+            seed=0,
+        )
+        assert e.mean.shape == (3,)
+        grads = torch.stack([torch.autograd.grad(m, mu, retain_graph=True)[0] for m in e.mean])
+        exact = torch.tensor([1.0, 1.0, 3 * 0.25 + 3]).double()
+        # Six standard errors of the noisiest of them, the score for x^3.
+        assert ((grads - exact).abs() < torch.tensor([0.02, 0.05, 0.2])).all(), how
