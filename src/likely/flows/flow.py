@@ -108,7 +108,8 @@ class Flow(nn.Module):
 
         The weights of its networks are prepared once, in `dtype`; x, the latent variables and the
         log-determinants stay in the precision of this flow. On processors with bfloat16 arithmetic
-        that dtype is the fastest, and moves log p by a part in a thousand or so.
+        that dtype is the fastest, and moves log p by a part in a thousand or so. Freeze a flow on the
+        device where it is to be used: the prepared weights do not move.
 
         Raises:
             InvalidType: dtype is not a floating-point type.
