@@ -6,6 +6,8 @@ Every set holds one constraint for each row of a batch `(B, *event)`; rows are i
 from likely.sets.affine import Affine
 from likely.sets.ball import Ball
 from likely.sets.box import Box
+from likely.sets.box_hyperplane import BoxHyperplane
+from likely.sets.cone import SecondOrderCone
 from likely.sets.convex import ConvexSet
 from likely.sets.halfspace import Halfspace
 from likely.sets.l1ball import L1Ball
@@ -18,10 +20,12 @@ __all__ = [
     "Ball",
     "BoundedObserved",
     "Box",
+    "BoxHyperplane",
     "ConvexSet",
     "Halfspace",
     "L1Ball",
     "Monotone",
     "Observed",
+    "SecondOrderCone",
     "Simplex",
 ]

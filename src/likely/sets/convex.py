@@ -38,10 +38,11 @@ class ConvexSet(ABC):
             Infeasible: the two sets do not meet.
         """
         for (first, second), meet in CLOSED_FORMS.items():
-            if isinstance(self, first) and isinstance(other, second):
-                return meet(self, other)
-            if isinstance(other, first) and isinstance(self, second):
-                return meet(other, self)
+            for one, two in ((self, other), (other, self)):
+                if isinstance(one, first) and isinstance(two, second):
+                    both = meet(one, two)
+                    if both is not NotImplemented:
+                        return both
         known = ", ".join(f"{a.__name__} & {b.__name__}" for a, b in CLOSED_FORMS)
         raise InvalidInput(
             f"no closed-form projection onto {type(self).__name__} & {type(other).__name__}; "
@@ -55,7 +56,10 @@ CLOSED_FORMS: dict[tuple[type[ConvexSet], type[ConvexSet]], Callable[[Any, Any],
 def closed_form(
     first: type[ConvexSet], second: type[ConvexSet]
 ) -> Callable[[Callable[[Any, Any], ConvexSet]], Callable[[Any, Any], ConvexSet]]:
-    """Register a function as the closed form of `first & second`, in either order."""
+    """Register a function as the closed form of `first & second`, in either order.
+
+    It returns NotImplemented where these two sets in particular have none.
+    """
 
     def register(meet: Callable[[Any, Any], ConvexSet]) -> Callable[[Any, Any], ConvexSet]:
         CLOSED_FORMS[first, second] = meet
