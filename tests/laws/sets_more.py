@@ -1,14 +1,24 @@
-"""More sets in plain words: the second-order cone, and bounds with one equality."""
+"""More sets in plain words: the cone, bounds with one equality, products, equalities by function."""
 
+from collections.abc import Callable
 from math import inf, sqrt
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, conv1d, conv_transpose1d
 
 from laws.sets_case import IMAGES, ROWS, SHAPE, Case, draw, dyadic, length
-from laws.sets_meaning import Rows, at, build, nearest
-from likely.sets import Affine, Box, BoxHyperplane, ConvexSet, SecondOrderCone
+from laws.sets_meaning import Rows, at, ball, build, l1_ball, monotone, nearest, simplex
+from likely.sets import (
+    Affine,
+    AffineOperator,
+    Box,
+    BoxHyperplane,
+    ConvexSet,
+    Product,
+    SecondOrderCone,
+)
 
 
 def cone(shape: tuple[int, ...]) -> Case:
@@ -89,12 +99,91 @@ def budget(
     )
 
 
+def product(shape: tuple[int, ...], *parts: tuple[object, Case]) -> Case:
+    """Return the case of different sets for different parts, each known as a case of flat points."""
+    n = int(np.prod(shape[1:]))
+    places = [
+        np.arange(n)[w.flatten().numpy() if isinstance(w, Tensor) else w].copy() for w, _ in parts
+    ]
+    cases = [case for _, case in parts]
+
+    def slack(y: Tensor, p: Tensor) -> Tensor:
+        rows = y.flatten(1), p.flatten(1)
+        each = [c.tol * c.size(*(r[:, k] for r in rows)) for k, c in zip(places, cases, strict=True)]
+        return torch.stack([e.broadcast_to(len(y)) for e in each]).amax(0)
+
+    def point(generator: torch.Generator) -> Tensor:
+        x = dyadic((ROWS, n), generator)
+        for k, c in zip(places, cases, strict=True):
+            x[:, k] = c.point(generator)
+        return x.reshape(shape)
+
+    def oracle(i: int, y: np.ndarray) -> np.ndarray:
+        x = y.copy()
+        for k, c in zip(places, cases, strict=True):
+            x[k] = c.oracle(i, y[k])
+        return x
+
+    return Case(
+        lambda: Product(*[(where, c.make()) for where, c in parts]),
+        lambda i: Product(*[(where, c.row(i)) for where, c in parts]),
+        lambda i, x: max(c.breach(i, x[k]) for k, c in zip(places, cases, strict=True)),
+        oracle,
+        point,
+        shape,
+        tol=float(any(c.tol for c in cases)),
+        size=slack,
+    )
+
+
+def operator(
+    shape: tuple[int, ...],
+    forward: Callable[[Tensor], Tensor],
+    matrix: np.ndarray,
+    pivots: list[int],
+    transpose: Callable[[Tensor], Tensor] | None = None,
+    shared: bool = False,
+) -> Case:
+    """Return the case of `forward(x) = b`, which the matrix says too; entries that pivots follow."""
+    n, start = matrix.shape[1], dyadic(shape, torch.Generator().manual_seed(25)).flatten(1)
+    start = start[:1].expand(ROWS, n) if shared else start
+    right = start.numpy() @ matrix.T
+    others = np.setdiff1d(np.arange(n), pivots)
+    follow = np.linalg.lstsq(matrix[:, pivots], -matrix[:, others], rcond=None)[0]
+    follow = torch.from_numpy(np.round(64 * follow) / 64)  # it is dyadic, and the solver rounds
+    b = Rows(torch.from_numpy(right).reshape(forward(torch.zeros(shape).double()).shape))
+
+    def point(generator: torch.Generator) -> Tensor:
+        x, step = start.clone(), dyadic((ROWS, len(others)), generator)
+        x[:, others] += step
+        x[:, pivots] += step @ follow.T
+        return x.reshape(shape)
+
+    def breach(i: int, x: np.ndarray) -> float:
+        r = matrix @ x - right[i]
+        return r @ r / np.linalg.norm(matrix.T @ r) if r.any() else 0.0
+
+    return Case(
+        lambda: AffineOperator(forward, b.values[:1] if shared else b.values, transpose),
+        lambda i: AffineOperator(forward, b.values[i : i + 1], transpose),
+        breach,
+        lambda i, y: y - np.linalg.pinv(matrix) @ (matrix @ y - right[i]),
+        point,
+        shape,
+        tol=8.0,
+    )
+
+
 def box_and_hyperplane(low: Tensor, high: Tensor, a: Tensor, b: Tensor) -> ConvexSet:
     return Box(low, high) & Affine(a, b)
 
 
 def hyperplane_and_boxes(low: Tensor, high: Tensor, a: Tensor, b: Tensor) -> ConvexSet:
     return Box(low, inf) & (Affine(a, b) & Box(-inf, high))
+
+
+def fold(x: Tensor) -> Tensor:
+    return torch.cat([x[..., 1:10], x[..., 10:] + x[..., :1]], -1)
 
 
 def more_sets() -> dict[str, Case]:
@@ -104,6 +193,13 @@ def more_sets() -> dict[str, Case]:
     low, high = -draw(*IMAGES, seed=21), draw(*IMAGES, seed=22)
     low[0, 0, 0], high[1, 1, 0] = -inf, inf
     low[:, 1, 1, 2] = high[:, 1, 1, 2] = 0.25  # one entry is fixed
+    sums = np.kron(np.eye(2), np.ones(5)), np.kron(np.ones(2), np.eye(5))
+    means = np.kron(np.eye(2), np.kron([0.5, 0.5], np.kron(np.eye(2), [0.5, 0.5])))
+    blur = sum(w * np.eye(10)[np.arange(-1 + k, 9 + k, 2)] for k, w in enumerate((0.25, 0.5, 0.25)))
+    dense = torch.cat([dyadic((3, 7), torch.Generator().manual_seed(26), top=128), torch.eye(3)], 1)
+    kernel = torch.tensor([[[0.25, 0.5, 0.25]]], dtype=torch.float64)
+    mask = torch.tensor([[True, False, True, False, False], [False, True, True, False, True]])
+    totals = Rows(torch.tensor([0.5, 1.0, 4.0]))
     return {
         "cone": cone(SHAPE),
         "cone of images": cone(IMAGES),
@@ -126,5 +222,42 @@ def more_sets() -> dict[str, Case]:
         "box & hyperplane": budget(0.0, 1.0, ones, 4.0, SHAPE, box_and_hyperplane),
         "box & (hyperplane & box)": budget(
             -0.5, 1.0, mixed, Rows(torch.tensor([0.5, -1.0, 1.5])), SHAPE, hyperplane_and_boxes
+        ),
+        "product of slices": product(
+            SHAPE,
+            (slice(0, 3), simplex(totals, (ROWS, 3))),
+            (slice(3, None, 2), ball(0.0, Rows(torch.tensor([0.25, 1.0, 100.0])), (ROWS, 4))),
+        ),
+        "product of a mask": product(SHAPE, (mask, monotone((ROWS, 5))), (~mask, cone((ROWS, 5)))),
+        "product of entries": product(
+            IMAGES,
+            (torch.tensor([7, 0, 5]), monotone((ROWS, 3))),
+            (slice(-4, None), l1_ball(1.0, (ROWS, 4))),
+            (torch.tensor([6, 1]), budget(0.0, 1.0, torch.tensor([1.0, -1.0]), 0.25, (ROWS, 2))),
+        ),
+        "product of exact parts": product(SHAPE, (slice(8, 2, -1), monotone((ROWS, 6)))),
+        "row sums": operator(SHAPE, lambda x: x.sum(-1), sums[0], [4, 9]),
+        "row sums and column sums": operator(
+            SHAPE,
+            lambda x: torch.cat([x.sum(-1), x.sum(-2)], 1),
+            np.vstack(sums),
+            [0, 1, 2, 3, 4, 9],
+        ),
+        "block means": operator(
+            (ROWS, 2, 2, 4), lambda x: avg_pool2d(x, 2), means, [0, 2, 8, 10], shared=True
+        ),
+        "blur": operator(
+            (ROWS, 1, 10),
+            lambda x: conv1d(torch.cat([x[..., -1:], x], -1), kernel, stride=2),
+            blur,
+            [0, 2, 4, 6, 8],
+            lambda r: fold(conv_transpose1d(r, kernel, stride=2)),
+        ),
+        "operator with transpose": operator(
+            SHAPE,
+            lambda x: x.flatten(1) @ dense.T,
+            dense.numpy(),
+            [7, 8, 9],
+            lambda r: (r @ dense).reshape(-1, 2, 5),
         ),
     }

@@ -4,6 +4,7 @@ Every set holds one constraint for each row of a batch `(B, *event)`; rows are i
 """
 
 from likely.sets.affine import Affine
+from likely.sets.affine_operator import AffineOperator
 from likely.sets.ball import Ball
 from likely.sets.box import Box
 from likely.sets.box_hyperplane import BoxHyperplane
@@ -13,10 +14,12 @@ from likely.sets.halfspace import Halfspace
 from likely.sets.l1ball import L1Ball
 from likely.sets.monotone import Monotone
 from likely.sets.observed import BoundedObserved, Observed
+from likely.sets.product import Product
 from likely.sets.simplex import Simplex
 
 __all__ = [
     "Affine",
+    "AffineOperator",
     "Ball",
     "BoundedObserved",
     "Box",
@@ -26,6 +29,7 @@ __all__ = [
     "L1Ball",
     "Monotone",
     "Observed",
+    "Product",
     "SecondOrderCone",
     "Simplex",
 ]

@@ -86,8 +86,9 @@ class BoxHyperplane(ConvexSet):
                 t = _multiplier(rows, low, high, a, b).masked_fill(inside, 0.0)
             # Plus zero: -0.0 - (-0.0) would lose a sign where nothing needs to move.
             rows = rows - (t * a + 0.0)
-        free, x = (low < rows) & (rows < high), _clip(rows, low, high)
-        # The active set is known: t in closed form, which carries the gradient.
+        # The active set is known: t in closed form, which carries the gradient of the free entries.
+        free = (low < rows) & (rows < high)
+        x = torch.where(free, rows, _clip(rows, low, high).detach())
         weight = torch.where(free, a.square(), 0.0).sum(1, keepdim=True)
         t = ((a * x).sum(1, keepdim=True) - b) / torch.where(weight > 0, weight, 1.0)
         return like(_clip(torch.where(free, x - (t * a + 0.0), x), low, high), y)
