@@ -119,7 +119,7 @@ class AffineOperator(ConvexSet):
         """Return `A^T r`, in the shape of x."""
         if self.transpose is None:
             with torch.enable_grad():
-                point = torch.zeros_like(x, dtype=r.dtype).requires_grad_()
+                point = x.detach().to(r.dtype).requires_grad_()
                 image = self._forward(point)
                 if not image.requires_grad:
                     raise InvalidInput(

@@ -80,12 +80,18 @@ class BoxHyperplane(ConvexSet):
         low, high = (_bound(bound.to(y), y) for bound in (self.box.low, self.box.high))
         if not self._settled:
             _check(_bound(self.box.low, y), _bound(self.box.high, y), a, b)
-        inside = ((low <= rows) & (rows <= high)).all(1, keepdim=True) & (excess == 0)
+        done = ((low <= rows) & (rows <= high)).all(1, keepdim=True) & (excess == 0)
         for _ in range(2):  # a step along a changes no answer; from nearby, t keeps its digits
             with torch.no_grad():
-                t = _multiplier(rows, low, high, a, b).masked_fill(inside, 0.0)
-            # Plus zero: -0.0 - (-0.0) would lose a sign where nothing needs to move.
-            rows = rows - (t * a + 0.0)
+                if done.all():
+                    break
+                t = _multiplier(rows, low, high, a, b).masked_fill(done, 0.0)
+                # Plus zero: -0.0 - (-0.0) would lose a sign where nothing needs to move.
+                step = t * a + 0.0
+                terms = a * _clip(rows - step, low, high)
+                rounding = 4 * torch.finfo(a.dtype).eps * terms.abs().sum(1, keepdim=True)
+                done = (terms.sum(1, keepdim=True) - b).abs() <= rounding
+            rows = rows - step
         # The active set is known: t in closed form, which carries the gradient of the free entries.
         free = (low < rows) & (rows < high)
         x = torch.where(free, rows, _clip(rows, low, high).detach())
