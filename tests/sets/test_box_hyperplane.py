@@ -89,6 +89,13 @@ def test_small_problems_agree_with_bisection() -> None:
         assert (s.violation(s.project(y)) <= 2 * 2.3e-16 * length(s.project(y))).all()
 
 
+def test_minus_zero_inside_stays_beside_rows_outside(same_bits: Callable) -> None:
+    y = torch.tensor([[-0.0, 0.0, 0.5, -0.5], [9.0, 9.0, 9.0, 9.0]])
+    for a in ([1.0, 1, 1, 1], [-1.0, -1, -1, -1]):
+        p = BoxHyperplane(-1.0, 1.0, torch.tensor(a), 0.0).project(y)
+        assert same_bits(p[0], y[0])
+
+
 @pytest.mark.parametrize("n", [1000, 10**6])
 def test_stated_tolerance_holds_at_size(n: int, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(37)

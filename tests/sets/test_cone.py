@@ -44,6 +44,18 @@ def test_stated_tolerance_holds_at_size(n: int, dtype: torch.dtype) -> None:
             )
 
 
+def test_lengths_are_summed_in_float64() -> None:
+    huge = SecondOrderCone().project(torch.tensor([[0.0, 3e30, 4e30]]))
+    torch.testing.assert_close(huge, torch.tensor([[2.5e30, 1.5e30, 2e30]]))
+
+
+def test_gradients_beside_the_axis_are_finite() -> None:
+    # 1 / ||x||^2 is infinite there.
+    y = torch.tensor([[1.0, 1e-160, 0.0]], dtype=torch.float64, requires_grad=True)
+    (g,) = torch.autograd.grad(SecondOrderCone().project(y).sum(), y)
+    assert torch.equal(g, torch.ones_like(g))
+
+
 def test_near_the_polar_cone_nothing_is_lost() -> None:
     # t + ||x|| is 1e-12 of ||x||: the result is tiny, and inside relative to its own size.
     y = torch.tensor([[-5.0 + 5e-12, 3.0, 4.0]], dtype=torch.float64)

@@ -113,10 +113,11 @@ class BoxHyperplane(ConvexSet):
                 f"expected {rows.shape[1]} numbers, one for each entry."
             )
         for name, bound in (("low", self.box.low), ("high", self.box.high)):
-            short = bound.shape[-y.ndim :] if bound.ndim else bound.shape
-            if bound.ndim > y.ndim or any(
-                s not in (1, d) for s, d in zip(short[::-1], y.shape[::-1], strict=False)
-            ):
+            try:
+                fits = torch.broadcast_to(bound.to(y.device), y.shape).shape == y.shape
+            except RuntimeError:
+                fits = False
+            if not fits:
                 raise InvalidInput(
                     f"{name} has shape {tuple(bound.shape)}, the points {tuple(y.shape)}; "
                     "expected a bound that broadcasts to the points."
@@ -136,12 +137,8 @@ def _check(low: Tensor, high: Tensor, a: Tensor, b: Tensor) -> None:
     """Raise Infeasible where b is no value of `<a, x>` within the bounds, beyond rounding."""
     terms = [torch.where(a == 0, 0.0, a * torch.where(up, high, low)) for up in (a < 0, a > 0)]
     least, most = (term.sum(1, keepdim=True) for term in terms)
-    spare = [
-        8
-        * torch.finfo(a.dtype).eps
-        * torch.where(term.isfinite(), term, 0.0).abs().sum(1, keepdim=True)
-        for term in terms
-    ]
+    size = torch.stack([torch.where(term.isfinite(), term, 0.0).abs().sum(1) for term in terms])
+    spare = 8 * torch.finfo(a.dtype).eps * size[..., None]
     bad = (b < least - spare[0]) | (b > most + spare[1])
     if bad.any():
         i = int(bad.nonzero()[0, 0])
@@ -181,7 +178,7 @@ def _multiplier(
     # Without a free entry, <a, x> is the same from left to right; what is too much falls at the right.
     end = torch.where((excess > 0) & (right < inf) | (left == -inf), right, left)
     t = torch.minimum(torch.maximum(excess / torch.where(weight > 0, weight, 1.0), left), right)
-    return torch.where(weight > 0, t, torch.where(end.isinf(), 0.0, end))
+    return torch.where(weight > 0, t, end)
 
 
 @closed_form(Box, Affine)
