@@ -117,6 +117,12 @@ def test_what_is_not_finite_is_not_inside(junk: float, dtype: torch.dtype) -> No
     assert torch.equal(s.project(y)[1], y[1])
 
 
+def test_minus_zero_inside_stays_beside_rows_outside(same_bits: Callable) -> None:
+    y = torch.tensor([[[1.0, -0.0, 0.0], [-0.0, 1.0, 1.0]]]).repeat(2, 1, 1)
+    y[1] = 9.0
+    assert same_bits(AffineOperator(rows, B).project(y)[0], y[0])
+
+
 def test_batches_without_rows_stay_empty() -> None:
     s = AffineOperator(rows, B)
     assert s.project(torch.zeros(0, 2, 3)).shape == (0, 2, 3)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from likely.errors import Infeasible, InvalidInput, InvalidType, NotConverged
@@ -29,7 +29,8 @@ class AffineOperator(ConvexSet):
 
     Args:
         A: a linear function; it is given float64 points `(B, *event)` and returns `(B, *m)`, treating
-            each row by itself. What it holds, such as a kernel, must be float64 too.
+            each row by itself. What it holds, such as a kernel, must be float64 too, and is given no
+            gradient.
         b: what A must return, `(B, *m)`, or `(1, *m)` for all rows.
         transpose: the function A^T, from `(B, *m)` to `(B, *event)`; found by automatic differentiation
             of A if None.
@@ -232,7 +233,7 @@ def _distance(r: Tensor, s: Tensor) -> Float[Tensor, " batch"]:
     return torch.where((s == 0) & (r > 0), torch.inf, r * (r / torch.where(s == 0, 1.0, s)))
 
 
-def _tall(v: Float[Tensor, " batch"], x: Tensor) -> Tensor:
+def _tall(v: Shaped[Tensor, " batch"], x: Tensor) -> Tensor:
     return v.reshape(-1, *[1] * (x.ndim - 1))
 
 

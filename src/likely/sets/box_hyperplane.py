@@ -70,8 +70,9 @@ class BoxHyperplane(ConvexSet):
         shape, one = bounds[0].shape, bounds[0].numel() == 1
         self._settled = one or self.a.shape in (shape, shape[1:])
         if self._settled:
-            rows = [bound.reshape(-1, 1 if one else self.a.numel()) for bound in bounds]
-            _check(rows[0], rows[1], self.a.flatten(), self.b.reshape(-1, 1))
+            a, b = self.a.flatten(), self.b.to(self.a.device).reshape(-1, 1)
+            low, high = (bound.reshape(-1, 1 if one else len(a)).to(a.device) for bound in bounds)
+            _check(low, high, a, b)
 
     def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
         """Return `min(max(y - t a, low), high)`, t making `<a, x> = b`."""
