@@ -120,7 +120,9 @@ def test_what_is_not_finite_is_not_inside(junk: float, dtype: torch.dtype) -> No
 def test_minus_zero_inside_stays_beside_rows_outside(same_bits: Callable) -> None:
     y = torch.tensor([[[1.0, -0.0, 0.0], [-0.0, 1.0, 1.0]]]).repeat(2, 1, 1)
     y[1] = 9.0
-    assert same_bits(AffineOperator(rows, B).project(y)[0], y[0])
+    for sign in (1, -1):
+        s = AffineOperator(lambda x, sign=sign: sign * rows(x), sign * B)
+        assert same_bits(s.project(y)[0], y[0])
 
 
 def test_batches_without_rows_stay_empty() -> None:

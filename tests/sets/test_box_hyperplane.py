@@ -57,12 +57,10 @@ def test_the_last_attainable_value_leaves_one_point(b: float) -> None:
 
 
 def test_a_sum_of_rounded_bounds_is_attained() -> None:
-    # Ten times 0.1 is 0.99.. as a sum, and the budget is 1.
-    for s in (
-        BoxHyperplane(0.1, inf, torch.ones(10), 1.0),
-        BoxHyperplane(0.0, 0.1, torch.ones(10), 1.0),
-    ):
-        assert s.project(torch.zeros(1, 10, dtype=torch.float64)).tolist() == [[0.1] * 10]
+    # As sums, three times 0.1 is more than 0.3, and three times 0.7 less than 2.1.
+    for low, high, b, each in ((0.1, inf, 0.3, 0.1), (0.0, 0.7, 2.1, 0.7)):
+        s = BoxHyperplane(low, high, ONES, b)
+        assert s.project(torch.full((1, 3), 0.35).double()).tolist() == [[each] * 3]
 
 
 def test_small_problems_agree_with_bisection() -> None:
