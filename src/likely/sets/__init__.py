@@ -8,6 +8,7 @@ from likely.sets.ball import Ball
 from likely.sets.box import Box
 from likely.sets.convex import ConvexSet
 from likely.sets.halfspace import Halfspace
+from likely.sets.intersection import Intersection
 from likely.sets.l1ball import L1Ball
 from likely.sets.monotone import Monotone
 from likely.sets.observed import BoundedObserved, Observed
@@ -20,6 +21,7 @@ __all__ = [
     "Box",
     "ConvexSet",
     "Halfspace",
+    "Intersection",
     "L1Ball",
     "Monotone",
     "Observed",
