@@ -12,6 +12,7 @@ from likely.sets.intersection import Intersection
 from likely.sets.l1ball import L1Ball
 from likely.sets.monotone import Monotone
 from likely.sets.observed import BoundedObserved, Observed
+from likely.sets.observed_affine import ObservedAffine
 from likely.sets.simplex import Simplex
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "L1Ball",
     "Monotone",
     "Observed",
+    "ObservedAffine",
     "Simplex",
 ]

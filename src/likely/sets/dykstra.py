@@ -93,7 +93,8 @@ def dykstra(maps: Callable[[Tensor], Maps], y: Tensor, tol: float, max_steps: in
             found.x[s.row], found.z[:, s.row] = x, points + new
             found.status[s.row], found.increment[s.row] = status, increment
         noise = 32 * torch.finfo(y.dtype).eps * (_length(aim) + _size(s.normals))
-        _advance(s, new[1:], change, increment, noise, torch.maximum(1e-2 * s.first, goal), step, max_steps)
+        near, late = torch.maximum(1e-2 * s.first, goal), step >= max_steps // 2
+        _advance(s, new[1:], change, increment, noise, near, late)
         if over.any():
             s = s.of((~over).nonzero()[:, 0])
             parts = maps(s.row)
@@ -138,11 +139,9 @@ def _advance(
     increment: Tensor,
     noise: Tensor,
     near: Tensor,
-    step: int,
-    max_steps: int,
+    late: bool,
 ) -> None:
     """Choose the next normals: those of the cycle, extrapolated ones, or the ones to go back to."""
-    late = step >= max_steps // 2
     # On the way, normals at one point of the segment, scaled, are normals at the next.
     onward = (s.way < 1) & ((increment <= near) | late)
     further = torch.where(onward, (GROWTH * s.way).clamp(max=1.0) if not late else 1.0, s.way)
@@ -180,12 +179,15 @@ def _apart(y: Tensor, points: Tensor, normals: Tensor) -> Tensor:
     """
     least = -(normals * (points - points[-1])).sum((0, 2))
     rounding = 64 * torch.finfo(y.dtype).eps * normals.norm(dim=2).sum(0)
-    return least > REACH * points.norm(dim=2).amax(0) * (_length(y - points[-1]) + rounding)
+    far: Tensor = least > REACH * points.norm(dim=2).amax(0) * (_length(y - points[-1]) + rounding)
+    return far
 
 
 def _length(rows: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(rows, dim=-1)
+    length: Tensor = torch.linalg.vector_norm(rows, dim=-1)
+    return length
 
 
 def _size(normals: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(normals, dim=(0, 2))
+    size: Tensor = torch.linalg.vector_norm(normals, dim=(0, 2))
+    return size

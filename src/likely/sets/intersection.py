@@ -12,9 +12,10 @@ from torch.autograd.function import once_differentiable
 
 from likely.errors import Infeasible, InvalidInput, InvalidType, NotConverged
 from likely.sets.box import Box
-from likely.sets.convex import ConvexSet, closed_form_of, rows_of, with_parameters
+from likely.sets.convex import ConvexSet, closed_form, closed_form_of, rows_of, with_parameters
 from likely.sets.dykstra import APART, BROKEN, DONE, REACH, dykstra
 from likely.sets.observed import BoundedObserved, Observed
+from likely.sets.observed_affine import ObservedAffine
 from likely.sets.parameters import flat, like
 
 
@@ -129,11 +130,11 @@ def merged(parts: Iterable[ConvexSet]) -> tuple[ConvexSet, ...]:
     return tuple(sorted(out, key=lambda part: isinstance(part, EXACT)))
 
 
-EXACT = (Box, Observed, BoundedObserved)
+EXACT = (Box, Observed, BoundedObserved, ObservedAffine)
 
 
 class _Project(torch.autograd.Function):
-    """The projection, and its derivative: symmetric, and itself a fixed point of Dykstra's algorithm."""
+    """The projection and its derivative, which is symmetric: both by Dykstra's algorithm."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, within: Intersection) -> Tensor:
@@ -157,7 +158,7 @@ class _Project(torch.autograd.Function):
         return last.project(x) if isinstance(last, EXACT) else x
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (z,) = ctx.saved_tensors
         rows = flat(grad)
@@ -182,7 +183,7 @@ def onto(part: ConvexSet, y: Tensor) -> Callable[[Tensor], Tensor]:
 
 def slope(project: Callable[[Tensor], Tensor], z: Tensor) -> Callable[[Tensor], Tensor]:
     """Return the derivative of a projection at z, as a linear map."""
-    with torch.enable_grad():  # type: ignore[no-untyped-call]
+    with torch.enable_grad():
         z = z.detach().requires_grad_()
         x = project(z)
     return lambda rows: torch.autograd.grad(x, z, rows, retain_graph=True)[0]
@@ -205,17 +206,28 @@ def solve(
     row, gap = int(index[first]), found.increment[first].item()
     if len(apart):
         raise Infeasible(
-            f"the sets do not meet in {len(apart)} row(s), the first is row {row}: their nearest points "
-            f"stay {gap:.3g} apart, and no common point lies within {REACH:g} times their distance from "
-            "0. Make sure that no constraint contradicts the others, or widen one of them."
+            f"the sets do not meet in {len(apart)} row(s), the first is row {row}: their nearest "
+            f"points stay {gap:.3g} apart, and no common point lies within {REACH:g} times their "
+            "distance from 0. Make sure that no constraint contradicts the others, or widen one."
         )
     what = "overflowed" if found.status[first] == BROKEN else f"are still {gap:.3g} apart"
     raise NotConverged(
         f"{len(failed)} row(s) did not reach the tolerance, the first is row {row}: after at most "
-        f"{max_steps} turns the nearest points of the sets {what}; expected at most tol = {tol:g} times "
-        "(||y|| + ||x||). The sets may touch in one point, meet at a very small angle, or not at all: "
+        f"{max_steps} turns the nearest points of the sets {what}; expected at most tol = {tol:g} "
+        "times (||y|| + ||x||). The sets may touch in one point, meet at a small angle, or not at all: "
         "try Intersection(parts, tol=..., max_steps=...) with a larger tol or more steps."
     )
+
+
+@closed_form(Box, ObservedAffine)
+def _(box: Box, both: ObservedAffine) -> ConvexSet:
+    # Whatever the order they are given in, bounds stay exact.
+    return Intersection([both.affine, box & both.observed])
+
+
+@closed_form(BoundedObserved, ObservedAffine)
+def _(bounded: BoundedObserved, both: ObservedAffine) -> ConvexSet:
+    return Intersection([both.affine, bounded & both.observed])
 
 
 @rows_of.register
