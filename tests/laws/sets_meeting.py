@@ -1,17 +1,19 @@
 """Intersections in plain words: the rules of all parts, SLSQP as the oracle, and common points."""
 
 from collections.abc import Callable
+from math import inf
 
 import numpy as np
 import torch
 from scipy import optimize
 from torch import Tensor
 
-from laws.sets_case import EVENT, IMAGES, ROWS, SHAPE, Case, draw, dyadic, length
+from laws.sets_case import EVENT, IMAGES, ROWS, SHAPE, Case, draw, dyadic
 from laws.sets_meaning import Rows, affine, at, ball, entrywise, halfspace, monotone, simplex
-from likely.sets import Affine, Ball, Box, ConvexSet, Halfspace, Intersection, Monotone, Observed, Simplex
+from likely.sets import Box, ConvexSet, Observed
 
 Rules = Callable[[int], list[dict]]
+ENDLESS = torch.tensor(inf)
 
 
 def nearest(y: np.ndarray, rules: list[dict], start: np.ndarray) -> np.ndarray:
@@ -83,7 +85,13 @@ def ordered(n: int) -> Rules:
     return linear(torch.eye(n)[:-1] - torch.eye(n)[1:], torch.zeros(n - 1), "ineq")
 
 
-def both(cases: list[Case], rules: list[Rules], anchor: Tensor, iterative: bool = True) -> Case:
+def both(
+    cases: list[Case],
+    rules: list[Rules],
+    anchor: Tensor,
+    iterative: bool = True,
+    points: Callable[[torch.Generator], Tensor] | None = None,
+) -> Case:
     """Return the case of the intersection; the anchor is dyadic, and inside in every row."""
     shape = cases[0].shape
     anchor = anchor.broadcast_to(shape).double()
@@ -94,7 +102,7 @@ def both(cases: list[Case], rules: list[Rules], anchor: Tensor, iterative: bool 
     def point(generator: torch.Generator) -> Tensor:
         # A point of one part, drawn towards the anchor until it is in the others too.
         which = int(torch.randint(0, len(cases), (), generator=generator))
-        x = next(c for c in (cases[which], cases[0]) if c.point).point(generator)
+        x = cases[which].point(generator)
         for i in range(ROWS):
             for _ in range(40):
                 if breach(i, x[i].flatten().numpy()) == 0:
@@ -111,23 +119,54 @@ def both(cases: list[Case], rules: list[Rules], anchor: Tensor, iterative: bool 
         return out
 
     def oracle(i: int, y: np.ndarray) -> np.ndarray:
-        found = nearest(y, [r for rule in rules for r in rule(i)], anchor[i].flatten().numpy())
-        return found
+        return nearest(y, [r for rule in rules for r in rule(i)], anchor[i].flatten().numpy())
 
     return Case(
         lambda: meet([c.make() for c in cases]),
         lambda i: meet([c.row(i) for c in cases]),
         breach,
         oracle,
-        point,
+        points or point,
         shape,
         tol=2.0,
         stop=lambda dtype: (1e-12 if dtype == torch.float64 else 1e-9) if iterative else 0.0,
     )
 
 
+def known(mask: Tensor, values: Tensor) -> Case:
+    low, high = between(mask, values, -ENDLESS, ENDLESS)
+    return entrywise(Observed, (mask, values), low, high)
+
+
+def between(mask: Tensor, values: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.where(mask, values, low), torch.where(mask, values, high)
+
+
+def solved(matrix: Tensor, mask: Tensor, used: list[int]) -> Case:
+    """Return the case of `Observed & Affine`; the last columns of the rows `used` are the identity."""
+    inside = dyadic(SHAPE, torch.Generator().manual_seed(37))
+    right = Rows(inside.flatten(1) @ matrix.T)
+    m = len(used)
+
+    def point(generator: torch.Generator) -> Tensor:
+        x = torch.where(mask, inside, dyadic(SHAPE, generator)).flatten(1)
+        x[:, -m:] = right.values[:, used] - x[:, :-m] @ matrix[used, :-m].T
+        return x.reshape(SHAPE)
+
+    return both(
+        [known(mask, inside), affine(matrix, right, SHAPE)],
+        [
+            bounded(*between(mask, inside, -ENDLESS, ENDLESS), SHAPE),
+            linear(matrix[used], Rows(right.values[:, used]), "eq"),
+        ],
+        inside,
+        iterative=False,
+        points=point,
+    )
+
+
 def meetings() -> dict[str, Case]:
-    half, one = torch.tensor(0.5), torch.tensor(1.0)
+    half = torch.tensor(0.5)
     wide = draw(*SHAPE, seed=31)
     a = dyadic((10,), torch.Generator().manual_seed(32), top=128)
     a[0] = 1.0
@@ -138,7 +177,21 @@ def meetings() -> dict[str, Case]:
     radii = Rows(torch.tensor([0.5, 1.0, 4.0]))
     center = draw(*EVENT, seed=34) / 4
     zero = torch.zeros(SHAPE)
-    A = torch.cat([dyadic((2, 8), torch.Generator().manual_seed(35)), torch.eye(2).double()], 1)
+    sums = torch.cat([dyadic((2, 8), torch.Generator().manual_seed(35)), torch.eye(2).double()], 1)
+    ramp = torch.tensor([-1.0, -0.5, -0.5, 0.0, 0.0, 0.25, 0.25, 0.5, 0.75, 1.0]).reshape(EVENT)
+    most = Rows(torch.tensor([0.0, 0.5, 1.0]))
+    first = torch.zeros(IMAGES[1:])
+    first.view(-1)[0] = 1.0
+    slope = torch.cat([-torch.ones(1), dyadic((11,), torch.Generator().manual_seed(36)).float()])
+    totals = Rows(torch.tensor([1.0, 0.5, 2.0]))
+    mask = draw(*SHAPE, seed=38) < 0.5
+    mask[..., -2:] = False
+    one_mask = mask[0]
+    # On the free entries the first row is zero, and the others are the same.
+    decided = torch.zeros(3, 10).double()
+    decided[0, :2], decided[1:, 5:], decided[1, 0], decided[2, 1] = 1.0, 1.0, 1.0, 1.0
+    few = torch.arange(10).reshape(EVENT) < 3
+    more = few | mask
     return {
         "box meets ball": both(
             [ball(center, 1.0, SHAPE), square],
@@ -151,17 +204,51 @@ def meetings() -> dict[str, Case]:
             zero,
         ),
         "box meets two halfspaces": both(
-            [square, halfspace(a, 0.25, SHAPE), halfspace(c, Rows(torch.tensor([0.0, 0.5, 1.0])), SHAPE)],
+            [
+                square,
+                halfspace(a, 0.25, SHAPE),
+                halfspace(c, Rows(torch.tensor([0.0, 0.5, 1.0])), SHAPE),
+            ],
             [
                 bounded(-half / 2, half, SHAPE),
                 linear(a, 0.25, "ineq"),
-                linear(c, Rows(torch.tensor([0.0, 0.5, 1.0])), "ineq"),
+                linear(c, most, "ineq"),
             ],
             zero,
         ),
         "ball meets affine": both(
-            [affine(A, torch.zeros(2), SHAPE), ball(0.0, 1.0, SHAPE)],
-            [linear(A, torch.zeros(2), "eq"), round_(zero[0], 1.0, SHAPE)],
+            [affine(sums, torch.zeros(2), SHAPE), ball(0.0, 1.0, SHAPE)],
+            [linear(sums, torch.zeros(2), "eq"), round_(zero[0], 1.0, SHAPE)],
             zero,
         ),
+        "simplex meets halfspace": both(
+            [simplex(totals, IMAGES), halfspace(slope, -0.25, IMAGES)],
+            [simplex_rules(totals, 12), linear(slope, -0.25, "ineq")],
+            first * totals.values.reshape(ROWS, 1, 1, 1),
+        ),
+        "monotone meets box": both(
+            [monotone(SHAPE), entrywise(Box, (ramp - 0.5, ramp + 0.25), ramp - 0.5, ramp + 0.25)],
+            [ordered(10), bounded(ramp - 0.5, ramp + 0.25, SHAPE)],
+            ramp,
+        ),
+        "bounds, values and a ball": both(
+            [square, ball(0.0, radii, SHAPE), known(mask, wide / 4)],
+            [
+                bounded(*between(mask, wide / 4, -half / 2, half), SHAPE),
+                round_(zero[0], radii, SHAPE),
+            ],
+            torch.where(mask, wide / 4, 0.0),
+        ),
+        "bounds, values and sums": both(
+            [square, affine(sums, torch.zeros(2), SHAPE), known(one_mask, zero)],
+            [
+                bounded(*between(one_mask, zero, -half / 2, half), SHAPE),
+                linear(sums, torch.zeros(2), "eq"),
+            ],
+            zero,
+        ),
+        "values and sums": solved(sums, one_mask.expand(SHAPE), [0, 1]),
+        "values per row and sums": solved(sums, mask, [0, 1]),
+        "values and sums that they decide": solved(decided, few.expand(SHAPE), [1]),
+        "values per row and sums that they decide": solved(decided, more, [1]),
     }

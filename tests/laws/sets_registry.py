@@ -16,6 +16,7 @@ from laws.sets_meaning import (
     monotone,
     simplex,
 )
+from laws.sets_meeting import meetings
 from likely.sets import BoundedObserved, Box, Observed
 
 
@@ -144,6 +145,7 @@ def registry() -> dict[str, Case]:
         "monotone images": monotone(IMAGES),
         "monotone pairs": monotone((ROWS, 2)),
         "monotone of one entry": monotone((ROWS, 1)),
+        **meetings(),
     }
 
 

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from laws.sets_case import ROWS, Case, far, length, points
 from laws.sets_registry import CASES, KINDS
 from likely import sets
-from likely.sets import BoundedObserved, ConvexSet, Observed
+from likely.sets import BoundedObserved, ConvexSet, Intersection, Observed, ObservedAffine
 from likely.sets.convex import rows_of
 
 
@@ -67,8 +67,9 @@ def test_inside_points_keep_every_bit(case: Case, dtype: torch.dtype, same_bits:
         assert torch.equal(s.project(c), c)
         # Measured zeros take the measured sign; all else keeps its bits.
         measured = torch.zeros(case.shape, dtype=torch.bool)
-        if isinstance(s, Observed | BoundedObserved):
-            measured |= s.mask if isinstance(s, Observed) else s.observed.mask
+        for part in s.parts if isinstance(s, Intersection) else [s]:
+            if isinstance(part, Observed | BoundedObserved | ObservedAffine):
+                measured |= part.mask if isinstance(part, Observed) else part.observed.mask
         assert same_bits(s.project(c)[~measured], c[~measured])
         # Zeros of either sign are kept, too.
         minus = torch.where(c == 0, -c, c)
