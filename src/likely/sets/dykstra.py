@@ -145,7 +145,7 @@ def _advance(
     # On the way, normals at one point of the segment, scaled, are normals at the next.
     onward = (s.way < 1) & ((increment <= near) | late)
     further = torch.where(onward, (GROWTH * s.way).clamp(max=1.0) if not late else 1.0, s.way)
-    worse = s.judged & (increment > s.recent.amax(0) + noise)
+    worse = s.judged & (increment > 1.1 * s.recent.amax(0) + noise)
     clean = ~(s.jumped | onward | worse)
 
     # The step of Barzilai and Borwein, at most GROWTH times the last one: endless where nothing curves.
