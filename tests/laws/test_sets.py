@@ -124,6 +124,8 @@ def test_a_ray_from_the_set_comes_back_to_one_point(case: Case) -> None:
         for t in (1e-9, 1e-4, 2.0):
             x = p + t * (y - p)
             rounding = case.slack(x, p) + 8 * 2.2e-16 * (length(x) + length(p))
+            # An iteration knows p itself only so well.
+            rounding += case.slack(y, p) * (case.stop(y.dtype) > 0)
             assert (far(s.project(x), p) <= rounding).all()
 
 
@@ -180,7 +182,10 @@ def test_rows_are_independent(case: Case, dtype: torch.dtype, same_bits: Callabl
         for i in range(ROWS):
             other = torch.full_like(y, nan)
             other[i] = y[i]
-            assert same_bits(s.project(other)[i], s.project(y)[i])
+            if case.stop(dtype):  # sums over fewer rows may be taken in another order
+                assert far(s.project(other), s.project(y))[i] <= case.slack(y, s.project(y))[i]
+            else:
+                assert same_bits(s.project(other)[i], s.project(y)[i])
             assert same_bits(s.violation(other)[i], s.violation(y)[i])
 
 

@@ -161,7 +161,8 @@ def _advance(
     ahead = pick(jump, s.normals + stride[:, None] * change, pick(worse, s.back, new))
     s.recent = pick(onward, torch.full_like(s.recent, -inf).T, s.recent.T).T
     s.recent = torch.where(clean, torch.cat([s.recent[1:], increment[None]]), s.recent)
-    s.stride = torch.where(clean & s.known, stride, torch.where(onward | worse, 1.0, s.stride))
+    s.stride = torch.where(clean & s.known, stride, torch.where(onward, 1.0, s.stride))
+    s.stride = torch.where(worse, (s.stride / GROWTH**2).clamp(min=1.0), s.stride)
     s.known = torch.where(clean, True, s.known & ~onward & ~worse)
     s.back = pick(jump, new, s.back)
     s.old, s.old_change = pick(clean, s.normals, s.old), pick(clean, change, s.old_change)
