@@ -69,7 +69,7 @@ def dykstra(maps: Callable[[Tensor], Maps], y: Tensor, tol: float, max_steps: in
         maps: gives the projections, one for each of two parts or more, of the rows it is given.
         y: the points.
         tol: a row is done when its parts' projections lie within `tol (||y|| + ||x||)` of each other.
-        max_steps: at most so many cycles; the second half of them is without extrapolation.
+        max_steps: at most so many cycles; the last tenth of them is without extrapolation.
     """
     rows = torch.arange(len(y), device=y.device)
     parts = maps(rows)
@@ -93,7 +93,7 @@ def dykstra(maps: Callable[[Tensor], Maps], y: Tensor, tol: float, max_steps: in
             found.x[s.row], found.z[:, s.row] = x, points + new
             found.status[s.row], found.increment[s.row] = status, increment
         noise = 32 * torch.finfo(y.dtype).eps * (_length(aim) + _size(s.normals))
-        near, late = torch.maximum(1e-2 * s.first, goal), step >= max_steps // 2
+        near, late = torch.maximum(1e-2 * s.first, goal), step >= max_steps - max_steps // 10
         _advance(s, new[1:], change, increment, noise, near, late)
         if over.any():
             s = s.of((~over).nonzero()[:, 0])
