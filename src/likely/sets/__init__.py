@@ -11,9 +11,11 @@ from likely.sets.box_hyperplane import BoxHyperplane
 from likely.sets.cone import SecondOrderCone
 from likely.sets.convex import ConvexSet
 from likely.sets.halfspace import Halfspace
+from likely.sets.intersection import Intersection
 from likely.sets.l1ball import L1Ball
 from likely.sets.monotone import Monotone
 from likely.sets.observed import BoundedObserved, Observed
+from likely.sets.observed_affine import ObservedAffine
 from likely.sets.product import Product
 from likely.sets.simplex import Simplex
 
@@ -26,9 +28,11 @@ __all__ = [
     "BoxHyperplane",
     "ConvexSet",
     "Halfspace",
+    "Intersection",
     "L1Ball",
     "Monotone",
     "Observed",
+    "ObservedAffine",
     "Product",
     "SecondOrderCone",
     "Simplex",

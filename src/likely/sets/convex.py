@@ -31,23 +31,14 @@ class ConvexSet(ABC):
         return self.violation(x) <= atol
 
     def __and__(self, other: ConvexSet) -> ConvexSet:
-        """Return the intersection, where its projection is known in closed form.
+        """Return the intersection: in closed form where one is known, else an `Intersection`.
 
         Raises:
-            InvalidInput: no closed form is known for this pair.
-            Infeasible: the two sets do not meet.
+            Infeasible: the two sets contradict each other, as far as that shows without projecting.
         """
-        for (first, second), meet in CLOSED_FORMS.items():
-            for one, two in ((self, other), (other, self)):
-                if isinstance(one, first) and isinstance(two, second):
-                    both = meet(one, two)
-                    if both is not NotImplemented:
-                        return both
-        known = ", ".join(f"{a.__name__} & {b.__name__}" for a, b in CLOSED_FORMS)
-        raise InvalidInput(
-            f"no closed-form projection onto {type(self).__name__} & {type(other).__name__}; "
-            f"known are {known}."
-        )
+        from likely.sets.intersection import intersect
+
+        return intersect(self, other)
 
 
 CLOSED_FORMS: dict[tuple[type[ConvexSet], type[ConvexSet]], Callable[[Any, Any], ConvexSet]] = {}
@@ -66,6 +57,19 @@ def closed_form(
         return meet
 
     return register
+
+
+def closed_form_of(one: ConvexSet, other: ConvexSet) -> ConvexSet | None:
+    """Return `one & other` in closed form, or None where none is known for the two.
+
+    A registered function returns NotImplemented where it has none for the instances it is given.
+    """
+    for (first, second), meet in CLOSED_FORMS.items():
+        for a, b in ((one, other), (other, one)):
+            if isinstance(a, first) and isinstance(b, second):
+                both = meet(a, b)
+                return None if both is NotImplemented else both
+    return None
 
 
 @singledispatch
