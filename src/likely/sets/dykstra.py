@@ -138,9 +138,11 @@ def _advance(s: _Rows, points: Tensor, normals: Tensor, near: Tensor) -> None:
     new = torch.stack([s.start - s.old, change - s.old_change]).flatten(2)[:, :, None]
     moves, bends = (torch.cat([a, b[:, :-1]], 1) for a, b in zip(new, (s.moves, s.bends), strict=True))
     s.moves, s.bends = (pick(kept, pick(s.known, t, 0.0), 0.0) for t in (moves, bends))
+    # A plain turn calms what grew.
+    calm = kept & (_length(change) <= 1.01 * _length(s.old_change))
     s.old, s.old_change = pick(kept, s.start, s.old), pick(kept, change, s.old_change)
     s.normals, s.x = pick(kept, normals, s.normals), pick(kept, x, s.x)
-    s.stride = torch.where(kept & s.jumped, GROWTH * s.stride, torch.where(kept, s.stride, 1.0))
+    s.stride = torch.where(s.jumped, torch.where(kept, GROWTH * s.stride, 1.0), s.stride)
     # Anderson: undo what the differences explain of the change, and stride along the rest of it.
     size = _length(s.moves[:, :, None])[:, :, None]
     moves, bends = (t / torch.where(size > 0, size, 1.0) for t in (s.moves, s.bends))
@@ -149,8 +151,9 @@ def _advance(s: _Rows, points: Tensor, normals: Tensor, near: Tensor) -> None:
     weights = torch.linalg.solve(bends @ bends.mT + ridge, bends @ flat)
     ahead = s.stride[:, None, None] * (flat - bends.mT @ weights) - moves.mT @ weights
     onward = (s.way < 1) & kept & (_length(change) <= near)
-    s.start = pick(kept & ~onward, s.start + ahead.reshape(s.start.shape), s.normals[:, 1:])
-    s.jumped = s.known = kept & ~onward
+    jump = kept & ~onward & (calm | ~s.jumped)
+    s.start = pick(jump, s.start + ahead.reshape(s.start.shape), s.normals[:, 1:])
+    s.jumped, s.known = jump, kept & ~onward
     # Normals at one point of the segment, scaled, are normals at the next.
     way = torch.where(onward, (ONWARD * s.way).clamp(max=1.0), s.way)
     s.start, s.way = s.start * (way / s.way)[:, None, None], way
