@@ -178,6 +178,8 @@ def meetings() -> dict[str, Case]:
     center = draw(*EVENT, seed=34) / 4
     zero = torch.zeros(SHAPE)
     sums = torch.cat([dyadic((2, 8), torch.Generator().manual_seed(35)), torch.eye(2).double()], 1)
+    inside = dyadic(EVENT, torch.Generator().manual_seed(39), top=16)
+    right = sums @ inside.flatten()
     ramp = torch.tensor([-1.0, -0.5, -0.5, 0.0, 0.0, 0.25, 0.25, 0.5, 0.75, 1.0]).reshape(EVENT)
     most = Rows(torch.tensor([0.0, 0.5, 1.0]))
     first = torch.zeros(IMAGES[1:])
@@ -217,9 +219,9 @@ def meetings() -> dict[str, Case]:
             zero,
         ),
         "ball meets affine": both(
-            [affine(sums, torch.zeros(2), SHAPE), ball(0.0, 1.0, SHAPE)],
-            [linear(sums, torch.zeros(2), "eq"), round_(zero[0], 1.0, SHAPE)],
-            zero,
+            [affine(sums, right, SHAPE), ball(0.25, 1.0, SHAPE)],
+            [linear(sums, right, "eq"), round_(zero[0] + 0.25, 1.0, SHAPE)],
+            inside,
         ),
         "simplex meets halfspace": both(
             [simplex(totals, IMAGES), halfspace(slope, -0.25, IMAGES)],
