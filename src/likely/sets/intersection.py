@@ -37,7 +37,7 @@ class Intersection(ConvexSet):
       is a small multiple of the violation; where they barely touch, it may be much larger.
 
     The normals y_i are extrapolated, wherever that provably lowers the value of the dual problem. From
-    near, a row takes tens of turns; from a million times the size of the set hundreds, rarely thousands.
+    near, a row takes tens of turns; from a million times the set away hundreds, rarely thousands.
 
     The arithmetic is in float64 for every dtype. Bounds and measured values come last in the turn: they
     hold in the result bit by bit. Rows inside every part keep every bit (measured zeros take the
