@@ -32,11 +32,14 @@ class Case:
     #: what the docstring grants to rounding: so many eps times the size of (y, projection)
     tol: float = 0.0
     size: Callable[[Tensor, Tensor], Tensor] = lambda y, p: length(y) + length(p)
+    #: what the docstring grants to an iteration, times the same size
+    stop: Callable[[torch.dtype], float] = lambda dtype: 0.0
 
     def slack(self, y: Tensor, p: Tensor) -> Tensor:
         """Return the stated tolerance for each row, in float64."""
         eps = torch.finfo(p.dtype).eps
-        return self.tol * eps * self.size(y.double(), p.double()).broadcast_to(len(y))
+        granted = self.tol * eps + self.stop(p.dtype)
+        return granted * self.size(y.double(), p.double()).broadcast_to(len(y))
 
 
 def length(x: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ from laws.sets_meaning import (
     monotone,
     simplex,
 )
+from laws.sets_meeting import meetings
+from laws.sets_more import more_sets
 from likely.sets import BoundedObserved, Box, Observed
 
 
@@ -144,6 +146,8 @@ def registry() -> dict[str, Case]:
         "monotone images": monotone(IMAGES),
         "monotone pairs": monotone((ROWS, 2)),
         "monotone of one entry": monotone((ROWS, 1)),
+        **more_sets(),
+        **meetings(),
     }
 
 

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from laws.sets_case import ROWS, Case, far, length, points
 from laws.sets_registry import CASES, KINDS
 from likely import sets
-from likely.sets import BoundedObserved, Box, ConvexSet, Observed
+from likely.sets import BoundedObserved, Box, ConvexSet, Intersection, Observed, ObservedAffine
 from likely.sets.convex import rows_of
 
 
@@ -67,12 +67,14 @@ def test_inside_points_keep_every_bit(case: Case, dtype: torch.dtype, same_bits:
         assert torch.equal(s.project(c), c)
         # Measured zeros take the measured sign; all else keeps its bits.
         measured = torch.zeros(case.shape, dtype=torch.bool)
-        if isinstance(s, Observed | BoundedObserved):
-            measured |= s.mask if isinstance(s, Observed) else s.observed.mask
+        for part in s.parts if isinstance(s, Intersection) else [s]:
+            if isinstance(part, Observed | BoundedObserved | ObservedAffine):
+                measured |= part.mask if isinstance(part, Observed) else part.observed.mask
         assert same_bits(s.project(c)[~measured], c[~measured])
         # Zeros of either sign are kept, too; a clamp may take a zero at a bound for the other one.
         minus = torch.where(c == 0, -c, c)
-        same = torch.equal if isinstance(s, Box | BoundedObserved) else same_bits
+        clamped = isinstance(s, Box | BoundedObserved | Intersection)
+        same = torch.equal if clamped else same_bits
         assert same(s.project(minus)[~measured], minus[~measured])
 
 
@@ -124,6 +126,8 @@ def test_a_ray_from_the_set_comes_back_to_one_point(case: Case) -> None:
         for t in (1e-9, 1e-4, 2.0):
             x = p + t * (y - p)
             rounding = case.slack(x, p) + 8 * 2.2e-16 * (length(x) + length(p))
+            # An iteration knows p itself only so well.
+            rounding += case.slack(y, p) * (case.stop(y.dtype) > 0)
             assert (far(s.project(x), p) <= rounding).all()
 
 
@@ -180,7 +184,10 @@ def test_rows_are_independent(case: Case, dtype: torch.dtype, same_bits: Callabl
         for i in range(ROWS):
             other = torch.full_like(y, nan)
             other[i] = y[i]
-            assert same_bits(s.project(other)[i], s.project(y)[i])
+            if case.stop(dtype):  # sums over fewer rows may be taken in another order
+                assert far(s.project(other), s.project(y))[i] <= case.slack(y, s.project(y))[i]
+            else:
+                assert same_bits(s.project(other)[i], s.project(y)[i])
             assert same_bits(s.violation(other)[i], s.violation(y)[i])
 
 

@@ -31,22 +31,14 @@ class ConvexSet(ABC):
         return self.violation(x) <= atol
 
     def __and__(self, other: ConvexSet) -> ConvexSet:
-        """Return the intersection, where its projection is known in closed form.
+        """Return the intersection: in closed form where one is known, else an `Intersection`.
 
         Raises:
-            InvalidInput: no closed form is known for this pair.
-            Infeasible: the two sets do not meet.
+            Infeasible: the two sets contradict each other, as far as that shows without projecting.
         """
-        for (first, second), meet in CLOSED_FORMS.items():
-            if isinstance(self, first) and isinstance(other, second):
-                return meet(self, other)
-            if isinstance(other, first) and isinstance(self, second):
-                return meet(other, self)
-        known = ", ".join(f"{a.__name__} & {b.__name__}" for a, b in CLOSED_FORMS)
-        raise InvalidInput(
-            f"no closed-form projection onto {type(self).__name__} & {type(other).__name__}; "
-            f"known are {known}."
-        )
+        from likely.sets.intersection import intersect
+
+        return intersect(self, other)
 
 
 CLOSED_FORMS: dict[tuple[type[ConvexSet], type[ConvexSet]], Callable[[Any, Any], ConvexSet]] = {}
@@ -55,13 +47,29 @@ CLOSED_FORMS: dict[tuple[type[ConvexSet], type[ConvexSet]], Callable[[Any, Any],
 def closed_form(
     first: type[ConvexSet], second: type[ConvexSet]
 ) -> Callable[[Callable[[Any, Any], ConvexSet]], Callable[[Any, Any], ConvexSet]]:
-    """Register a function as the closed form of `first & second`, in either order."""
+    """Register a function as the closed form of `first & second`, in either order.
+
+    It returns NotImplemented where these two sets in particular have none.
+    """
 
     def register(meet: Callable[[Any, Any], ConvexSet]) -> Callable[[Any, Any], ConvexSet]:
         CLOSED_FORMS[first, second] = meet
         return meet
 
     return register
+
+
+def closed_form_of(one: ConvexSet, other: ConvexSet) -> ConvexSet | None:
+    """Return `one & other` in closed form, or None where none is known for the two.
+
+    A registered function returns NotImplemented where it has none for the instances it is given.
+    """
+    for (first, second), meet in CLOSED_FORMS.items():
+        for a, b in ((one, other), (other, one)):
+            if isinstance(a, first) and isinstance(b, second):
+                both = meet(a, b)
+                return None if both is NotImplemented else both
+    return None
 
 
 @singledispatch

@@ -80,6 +80,16 @@ class BoundedObserved(ConvexSet):
     Raises:
         Infeasible: a measured value lies outside the bounds.
         InvalidInput: the shapes do not broadcast.
+
+    Example:
+        The textbook segment `{x : x_1 = a, 0 <= x_2 <= 1}`, where `P y = (a, min(max(y_2, 0), 1))`:
+
+        >>> from math import inf
+        >>> bounds = Box(torch.tensor([-inf, 0.0]), torch.tensor([inf, 1.0]))
+        >>> segment = bounds & Observed(torch.tensor([True, False]), torch.tensor([0.25, 0.0]))
+        >>> segment.project(torch.tensor([[3.0, 2.0], [-1.0, 0.5]]))
+        tensor([[0.2500, 1.0000],
+                [0.2500, 0.5000]])
     """
 
     def __init__(self, box: Box, observed: Observed) -> None:
