@@ -8,7 +8,7 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from laws.solvers_registry import SHAPE, equal, quadratic, run, start, value_of
+from laws.solvers_registry import BOX, SHAPE, equal, quadratic, run, start, value_of
 from likely import minimize, sets
 from likely.solvers import (
     Accelerated,
@@ -157,3 +157,18 @@ def test_accelerated_gradients_keep_their_rate() -> None:
         _, seen = run(lambda x: 0.5 * (a * (x - c).square()).sum(1), zero, Accelerated(lr=lr), None)
         for k in (20, 50, 100, 300):
             assert (seen[k].value <= 4 * c.square().sum(1) / (k + 1) ** 2).all()
+
+
+def test_adam_belongs_to_boxes() -> None:
+    # Every point of the simplex minimises the sum; P(x - diag(1, 2) g) moves, P(x - g) does not.
+    simplex = sets.Simplex(1.0)
+    x, g = torch.tensor([[0.25, 0.75]]), torch.ones(1, 2)
+    scaled = simplex.project(x - torch.tensor([1.0, 2.0]) * g)
+    torch.testing.assert_close(scaled, x + torch.tensor([[0.5, -0.5]]))
+    torch.testing.assert_close(simplex.project(x - g), x)
+    # For a box the scaled and the plain step rest at the same points.
+    for entry in ([0.0, 0.5], [1.0, 1.0], [0.0, 1.0]):
+        x, g = torch.tensor([entry]), torch.tensor([[1.0, 0.0], [-1.0, -2.0], [2.0, -1.0]])
+        for scale in (0.1, 1.0, 7.0):
+            plain = (BOX.project(x - g) == x).all(1)
+            assert torch.equal((BOX.project(x - scale * g) == x).all(1), plain)
