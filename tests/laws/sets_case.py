@@ -31,6 +31,8 @@ class Case:
     bounds: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None
     #: what the docstring grants to rounding: so many eps times the size of (y, projection)
     tol: float = 0.0
+    #: how far away the points are that the laws project
+    scales: tuple[float, ...] = (0.5, 3.0, 1e6)
     size: Callable[[Tensor, Tensor], Tensor] = lambda y, p: length(y) + length(p)
     #: what the docstring grants to an iteration, times the same size
     stop: Callable[[torch.dtype], float] = lambda dtype: 0.0
@@ -65,7 +67,7 @@ def draw(*shape: int, seed: int) -> Tensor:
 def points(case: Case, dtype: torch.dtype, seed: int = 0) -> Iterator[Tensor]:
     """Yield batches near and far, with both zeros and huge values among them."""
     generator = torch.Generator().manual_seed(seed)
-    for scale in (0.5, 3.0, 1e6):
+    for scale in case.scales:
         y = scale * torch.randn(case.shape, generator=generator, dtype=dtype)
         if y[0].numel() > 3:
             y.flatten(1)[:, :2] = torch.tensor([0.0, -0.0])

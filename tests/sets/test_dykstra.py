@@ -9,6 +9,7 @@ from scipy import optimize
 from torch import Tensor
 
 from laws.sets_case import length
+from laws.sets_meeting import meetings
 from likely.errors import Infeasible, InvalidInput, InvalidType, LikelyError, NotConverged
 from likely.sets import (
     Affine,
@@ -25,6 +26,7 @@ from likely.sets import (
 )
 
 X1 = torch.tensor([1.0, 0.0])
+MEETINGS = meetings()
 
 
 class Opaque(ConvexSet):
@@ -94,6 +96,23 @@ def test_the_stated_violation_holds(scale: float, dtype: torch.dtype) -> None:
             s = Intersection(parts, tol=tol)
             p = s.project(y)
             assert (s.violation(p) <= stated * (length(y) + length(p))).all()
+
+
+@pytest.mark.parametrize("name", MEETINGS)
+def test_points_far_away_come_to_the_nearest_point(name: str, dtype: torch.dtype) -> None:
+    # Nearest: <y - p, c - p> <= 0 for points c of the set, up to the stated tolerance.
+    case, generator = MEETINGS[name], torch.Generator().manual_seed(41)
+    y = 1e6 * torch.randn(case.shape, generator=generator, dtype=dtype)
+    s = case.make()
+    p = s.project(y)
+    slack = case.slack(y, p)
+    assert (s.violation(p) <= slack).all()
+    for _ in range(5):
+        c = case.point(generator)
+        away, across = (y - p).double().flatten(1), (c - p.double()).flatten(1)
+        inner = (away * across).sum(1)
+        rounding = 1e-14 * (away * across).abs().sum(1)
+        assert (inner <= rounding + slack * (away.norm(dim=1) + across.norm(dim=1))).all()
 
 
 def test_measured_values_and_bounds_are_exact(same_bits: Callable, dtype: torch.dtype) -> None:
