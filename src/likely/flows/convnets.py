@@ -46,7 +46,7 @@ class ConvNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch inputs h w"]) -> Float[Tensor, "batch outputs h w"]:
         """Apply the layers in turn."""
-        h = F.relu(self.first(x), inplace=True)
+        h = F.relu(self.first(_channels_last(x)), inplace=True)
         h = F.relu(self.middle(h), inplace=True)
         out: Tensor = self.out(h)
         return out
@@ -98,7 +98,7 @@ class ResidualConvNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch inputs h w"]) -> Float[Tensor, "batch outputs h w"]:
         """Apply the blocks in turn."""
-        h: Tensor = self.first(x) + self.place
+        h: Tensor = self.first(_channels_last(x)) + self.place
         for spread, gate in zip(self.spread, self.gates, strict=True):
             h = h + F.glu(gate(self.dropout(F.relu(spread(F.relu(h)), inplace=True))), 1)
         out: Tensor = self.out(F.relu(h))
@@ -133,10 +133,15 @@ class PooledConvNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch inputs h w"]) -> Float[Tensor, "batch outputs"]:
         """Apply the layers in turn."""
-        h = F.relu(self.first(x), inplace=True)
+        h = F.relu(self.first(_channels_last(x)), inplace=True)
         h = F.relu(self.middle(h), inplace=True)
         out: Tensor = self.out(h.mean((2, 3)))
         return out
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    # Few channels go in: turning them is cheap, and every later layer is a quarter faster.
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _zeroed(layer: Layer) -> Layer:

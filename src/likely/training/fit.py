@@ -117,6 +117,11 @@ def fit(
     optimizer = _optimizer(flow, recipe)
     run = settings(recipe, dtype, flow.config, levels, train, valid)
     path = None if state_file is None else Path(state_file)
+    if not resume:
+        # Layers that choose their weights from the first batch do so before anything is noted of them.
+        with borrowed_global_state(device), torch.no_grad():
+            seed_borrowed(_mix(recipe.seed, 0), device)
+            flow.train()(_continuous(_batch(train, recipe, 0).to(device), levels))
     parameters = [p.detach() for p in flow.parameters()]
     if resume and path is not None:
         state = load_state(path, flow, optimizer, run)
