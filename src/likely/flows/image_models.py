@@ -233,7 +233,8 @@ def _multiscale(
 
 
 def _steps(parts: list[Bijection], reversible: bool) -> list[Bijection]:
-    return [Chain(parts, reversible=True)] if reversible and parts else parts
+    # Nested whether reversible or not, so that both have the same state.
+    return [Chain(parts, reversible=reversible)] if parts else []
 
 
 def _divisor(side: int) -> int:
