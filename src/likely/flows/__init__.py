@@ -3,7 +3,7 @@
 from likely.flows.actnorm import ActNorm, NotInitialised
 from likely.flows.base import Base, StandardLogistic, StandardNormal
 from likely.flows.bijection import Bijection, Chain, Inverse, Reshape
-from likely.flows.check import Check, check
+from likely.flows.check import Check, Layer, check
 from likely.flows.convnets import ConvNet, PooledConvNet, ResidualConvNet
 from likely.flows.coupling import AdditiveCoupling, Coupling
 from likely.flows.flow import Flow, FlowDistribution
@@ -41,6 +41,7 @@ __all__ = [
     "Flow",
     "FlowDistribution",
     "Inverse",
+    "Layer",
     "Logit",
     "NotInitialised",
     "PLUConv",
