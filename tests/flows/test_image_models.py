@@ -100,11 +100,13 @@ def test_an_untrained_model_says_so_in_evaluation(tmp_path):
             call()
 
 
-@pytest.mark.parametrize("kind", ["affine", "spline", "plu"])
+@pytest.mark.parametrize("kind", ["affine", "spline", "plu", "realnvp"])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_recomputed_gradients_are_the_ordinary_ones(trained, kind, frozen):
     pair = [
-        flows.glow((1, 4, 6), 2, 2, width=8, coupling=kind, reversible=reversible)
+        flows.realnvp((1, 4, 6), width=8, depth=1, reversible=reversible)
+        if kind == "realnvp"
+        else flows.glow((1, 4, 6), 2, 2, width=8, coupling=kind, reversible=reversible)
         for reversible in (False, True)
     ]
     plain, reversible = (trained(flow).double() for flow in pair)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Sequence
+from typing import cast, final
 
+import torch
 from torch import Tensor, nn
 
 from likely.flows.bijection import Bijection
+from likely.flows.reversible import step_back, vjp
 from likely.flows.splits import Partition
 from likely.flows.transforms import Elementwise
 
@@ -102,3 +105,28 @@ class Coupling(Bijection):
         out: Tensor = self.network(kept).to(kept.dtype)
         out = out.unflatten(self.split.dim, (self.transform.parameters, -1))  # type: ignore[no-untyped-call]
         return out.movedim(self.split.dim - 1, 0)
+
+
+@step_back.register
+def _(
+    part: Coupling, z: Tensor, g: Tensor, g_log_det: Tensor, weights: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, Sequence[Tensor | None]]:
+    # The inverse and the gradient see the same kept entries, so they share one pass of the network.
+    moved, kept = part.split.split(z)
+    with torch.enable_grad():
+        kept = kept.detach().requires_grad_()
+        raw = part.raw(kept)
+        given = raw.detach().requires_grad_()
+    with torch.no_grad():
+        x = part.split.merge(part.transform.inverse(moved, given)[0], kept)
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        moved, again = part.split.split(x)
+        out, entries = part.transform.forward(moved, given)
+        outputs = part.split.merge(out, again), part.split.only_moved(entries).flatten(1).sum(1)
+    g_x, g_raw = cast(tuple[Tensor, Tensor], vjp(outputs, (g, g_log_det), [x, given]))
+    g_kept, *of_weights = vjp([raw], [g_raw], [kept, *weights])
+    if g_kept is not None:
+        # Back from the kept part to the row: the transpose of a projection is the merge with zeros.
+        g_x = g_x + part.split.merge(torch.zeros_like(moved), g_kept)
+    return x.detach(), g_x, of_weights

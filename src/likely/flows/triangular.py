@@ -23,8 +23,8 @@ class FactoredProduct(torch.autograd.Function):
     @staticmethod
     def forward(packed: Tensor, s: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the product and `h = (U + diag(s)) x`."""
-        h = _strict(packed, x, upper=True) + s[:, None] * x
-        return _strict(packed, h, upper=False) + h, h
+        h = _add_strict(s[:, None] * x, packed, x, upper=True)
+        return _add_strict(h.clone(), packed, h, upper=False), h
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -37,16 +37,14 @@ class FactoredProduct(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients: of the packed triangles, of s and of x."""
         packed, s, x, h = ctx.saved_tensors
-        g_h = _strict(packed.mT, g, upper=True) + g
+        g_h = _add_strict(g.clone(), packed.mT, g, upper=True)
         g_packed = torch.empty_like(packed)
         for a, b in _blocks(len(packed)):
-            # Both products meet on the diagonal block, where each keeps its strict triangle.
-            g_packed[a:b, :b] = g[a:b] @ h[:b].mT
-            right = g_h[a:b] @ x[a:].mT
-            g_packed[a:b, a:b].tril_(-1).add_(right[:, : b - a].triu(1))
-            g_packed[a:b, b:] = right[:, b - a :]
-        g_x = _strict(packed.mT, g_h, upper=False) + s[:, None] * g_h
-        return g_packed, (g_h * x).sum(1), g_x
+            g_packed[a:b, :a] = g[a:b] @ h[:a].mT
+            g_packed[a:b, b:] = g_h[a:b] @ x[b:].mT
+            lower, upper = g[a:b] @ h[a:b].mT, g_h[a:b] @ x[a:b].mT
+            g_packed[a:b, a:b] = lower.tril_(-1).add_(upper.triu_(1))
+        return g_packed, (g_h * x).sum(1), _add_strict(s[:, None] * g_h, packed.mT, g_h, upper=False)
 
 
 def factored_product(packed: Tensor, s: Tensor, x: Tensor) -> Tensor:
@@ -70,10 +68,13 @@ def _blocks(n: int) -> list[tuple[int, int]]:
     return list(pairwise(n * i // BLOCKS for i in range(BLOCKS + 1)))
 
 
-def _strict(matrix: Tensor, x: Tensor, upper: bool) -> Tensor:
-    """Return the strict upper (lower) triangle of a matrix times x."""
-    rows = []
+def _add_strict(out: Tensor, matrix: Tensor, x: Tensor, upper: bool) -> Tensor:
+    """Add the strict upper (lower) triangle of a matrix times x to `out`, in place."""
     for a, b in _blocks(len(matrix)):
-        strip = matrix[a:b, a:].triu(1) if upper else matrix[a:b, :b].tril(a - 1)
-        rows.append(strip @ (x[a:] if upper else x[:b]))
-    return torch.cat(rows)
+        block = matrix[a:b, a:b]
+        out[a:b].addmm_(block.triu(1) if upper else block.tril(-1), x[a:b])
+        if upper:
+            out[a:b].addmm_(matrix[a:b, b:], x[b:])
+        else:
+            out[a:b].addmm_(matrix[a:b, :a], x[:a])
+    return out
