@@ -117,11 +117,6 @@ def fit(
     optimizer = _optimizer(flow, recipe)
     run = settings(recipe, dtype, flow.config, levels, train, valid)
     path = None if state_file is None else Path(state_file)
-    if not resume:
-        # Layers that choose their weights from the first batch do so before anything is noted of them.
-        with borrowed_global_state(device), torch.no_grad():
-            seed_borrowed(_mix(recipe.seed, 0), device)
-            flow.train()(_continuous(_batch(train, recipe, 0).to(device), levels))
     parameters = [p.detach() for p in flow.parameters()]
     if resume and path is not None:
         state = load_state(path, flow, optimizer, run)
@@ -155,6 +150,10 @@ def fit(
             batch = _continuous(_batch(train, recipe, state.step).to(device), levels)
             with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
                 mean = flow(batch).mean()
+            if state.step == 0:
+                # Some layers choose their weights from the first batch.
+                torch._foreach_copy_(state.average, parameters)
+                state.best = [p.clone() for p in parameters]
             optimizer.zero_grad(set_to_none=True)
             (-mean / batch[0].numel()).backward()
             norm = torch.nn.utils.clip_grad_norm_(flow.parameters(), recipe.clip)
