@@ -111,6 +111,16 @@ def test_logit_is_defined_on_the_closed_interval_and_minus_infinity_outside(dtyp
     assert x.grad[:3].isfinite().all()
 
 
+@pytest.mark.parametrize("margin", [1e-6, 1e-4, 0.05])
+def test_logit_keeps_its_digits_at_both_ends(margin):
+    end = torch.rand(100, 20, generator=torch.Generator().manual_seed(0)) / 256
+    for x in (end, 1 - end):
+        z, log_det = Logit(margin).forward_and_log_det(x)
+        z64, log_det64 = Logit(margin).forward_and_log_det(x.double())
+        torch.testing.assert_close(z.double(), z64, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(log_det.double(), log_det64, rtol=1e-5, atol=1e-4)
+
+
 def test_density_outside_the_support_is_minus_infinity(randomize):
     flow = flows.realnvp((1, 2, 4), 1, width=4, depth=0)
     x = torch.rand(3, 1, 2, 4, generator=torch.Generator().manual_seed(0))

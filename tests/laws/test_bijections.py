@@ -308,7 +308,8 @@ def test_gradients_reach_every_parameter(build, name):
     assert all(p.grad is not None and p.grad.any() for p in bijection.parameters())
 
 
-@names
+# The parts of the image models compile each by itself; glow is compiled whole in test_image_models.
+@pytest.mark.parametrize("name", [n for n in REGISTRY if not n.startswith(("glow", "realnvp"))])
 def test_compiles_without_a_graph_break(build, name):
     bijection, x = build(name), rows(name)
     torch._dynamo.reset()

@@ -38,6 +38,7 @@ def train(
     blocks: Annotated[int | None, typer.Option(help="glow: steps of the flow in each level.")] = None,
     coupling: Annotated[str | None, typer.Option(help="glow: affine, spline or plu.")] = None,
     preprocess: Annotated[str | None, typer.Option(help="glow, realnvp: centred, logit, none.")] = None,
+    margin: Annotated[float | None, typer.Option(help="glow, realnvp: margin of the logit.")] = None,
     dropout: Annotated[
         float | None, typer.Option(help="Probability of dropping a hidden entry.")
     ] = None,
@@ -76,6 +77,7 @@ def train(
         steps=blocks,
         coupling=coupling,
         preprocess=preprocess,
+        margin=margin,
         dropout=dropout,
     )
     check_writable(out)

@@ -26,10 +26,10 @@ from likely.flows.squeeze import FactorOut, Squeeze
 from likely.flows.transforms import Affine, Elementwise
 
 Shape = tuple[int, int, int]
-PREPROCESS: dict[str, Callable[[], list[Bijection]]] = {
-    "centred": lambda: [Centred()],
-    "logit": lambda: [Logit()],
-    "none": list,
+PREPROCESS: dict[str, Callable[[float], list[Bijection]]] = {
+    "centred": lambda margin: [Centred()],
+    "logit": lambda margin: [Logit(margin)],
+    "none": lambda margin: [],
 }
 
 
@@ -57,6 +57,7 @@ def glow(
     coupling: Literal["affine", "spline", "plu"] = "affine",
     bins: int = 8,
     preprocess: Literal["centred", "logit", "none"] = "centred",
+    margin: float = 0.05,
     dropout: float = 0.0,
     reversible: bool = False,
 ) -> Flow:
@@ -83,6 +84,7 @@ def glow(
             it is odd).
         bins: of the splines.
         preprocess: "centred" (2 x - 1), "logit" or "none"; its log-determinant is counted.
+        margin: of the logit. Images that are mostly black, such as MNIST, want "logit" and 1e-4.
         dropout: probability of dropping a hidden entry in training, with depth at least 1.
         reversible: recompute activations from outputs when training, which saves memory.
 
@@ -116,7 +118,7 @@ def glow(
         return parts
 
     shape = _image_shape(event_shape, levels=levels, steps=steps)
-    parts = _preprocess(preprocess) + _multiscale(
+    parts = _preprocess(preprocess, margin) + _multiscale(
         shape, levels, lambda shape: [], stage, nets, reversible
     )
     dim = shape[0] * shape[1] * shape[2]
@@ -130,6 +132,7 @@ def realnvp(
     width: int = 64,
     depth: int = 2,
     preprocess: Literal["centred", "logit", "none"] = "logit",
+    margin: float = 0.05,
     dropout: float = 0.0,
     reversible: bool = False,
 ) -> Flow:
@@ -146,6 +149,7 @@ def realnvp(
         depth: gated residual blocks of each network, which also learn a bias for each pixel; 0 for
             Glow's three layers.
         preprocess: "logit", "centred" (2 x - 1) or "none"; its log-determinant is counted.
+        margin: of the logit. Images that are mostly black, such as MNIST, want 1e-4.
         dropout: probability of dropping a hidden entry in training, with depth at least 1.
         reversible: recompute activations from outputs when training, which saves memory.
 
@@ -180,7 +184,7 @@ def realnvp(
         return parts
 
     shape = _image_shape(event_shape, levels=levels)
-    parts = _preprocess(preprocess) + _multiscale(shape, levels, board, stage, nets, reversible)
+    parts = _preprocess(preprocess, margin) + _multiscale(shape, levels, board, stage, nets, reversible)
     dim = shape[0] * shape[1] * shape[2]
     return Flow(Chain(parts), StandardNormal((dim,)), event_shape)
 
@@ -251,7 +255,7 @@ def _image_shape(event_shape: Sequence[int], **counts: int) -> Shape:
     return shape[0], shape[1], shape[2]
 
 
-def _preprocess(name: str) -> list[Bijection]:
+def _preprocess(name: str, margin: float) -> list[Bijection]:
     if name not in PREPROCESS:
         raise InvalidInput(f"preprocess is {name!r}; expected one of {', '.join(PREPROCESS)}.")
-    return PREPROCESS[name]()
+    return PREPROCESS[name](margin)
