@@ -36,7 +36,7 @@ def randomize() -> Callable[..., nn.Module]:
     def draw(module: nn.Module, seed: int = 0) -> nn.Module:
         generator = torch.Generator().manual_seed(seed)
         for p in module.parameters():
-            scale = p.shape[-1] ** -0.5 if p.ndim > 1 else 0.3
+            scale = p[0].numel() ** -0.5 if p.ndim > 1 else 0.3
             p.data.copy_(scale * torch.randn(p.shape, generator=generator))
         return module
 

@@ -398,6 +398,20 @@ def test_train_then_score(folder, run):
     assert not Path("mine.safetensors.state").exists()
 
 
+def test_train_glow_then_sample(folder, run):
+    sizes = ("--model", "glow", "--width", 8, "--blocks", 1, "--levels", 2)
+    code, out, err = run(
+        "train", *sizes, "--steps", 5, "--batch", 64, "--json", "-o", "glow.safetensors"
+    )
+    assert code == 0 and json.loads(out)["parameters"] > 0
+    assert likely.load("glow.safetensors").config["steps"] == 1
+    assert run("sample", "--model", "glow.safetensors", "-n", 2, "-o", "two.png")[0] == 0
+    code, _, err = run("train", "--model", "glow", "--couplings", 4, "-o", "x.safetensors")
+    assert code == 2 and "--couplings was given, which --model glow does not have" in err
+    code, _, err = run("train", "--blocks", 4, "-o", "x.safetensors")
+    assert code == 2 and "--blocks was given, which --model nice does not have" in err
+
+
 def test_demo_writes_one_picture_and_one_table(folder, run):
     code, out, _ = run("demo", "-n", 2, "--json", "-q")
     report = json.loads(out)

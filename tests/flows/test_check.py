@@ -43,7 +43,11 @@ def test_right_map():
     ],
 )
 def test_wrong_maps_are_found(slip, field):
-    found = vars(flows.check(Wrong(slip), batch()))
+    found = dict(vars(flows.check(Wrong(slip), batch())))
+    (layer,) = found.pop("layers")
+    assert layer.name == "(Wrong)"
+    if field != "inverse_log_det":
+        assert getattr(layer, field) == pytest.approx(found[field])
     assert found.pop(field) > 0.09
     assert max(found.values()) < 1e-14, "the other figures are right"
 
@@ -61,3 +65,33 @@ def test_right_flow_in_either_mode(randomize, dropout, train, same_global_state)
     assert flow.training == train
     for name, p in flow.named_parameters():
         assert torch.equal(p, before[name]) and p.requires_grad and p.grad is None
+
+
+@pytest.mark.parametrize("slip", ["forgets the dimension", "does not invert"])
+def test_the_layer_that_is_wrong_is_named(slip):
+    def chain(last):
+        steps = flows.Chain([flows.PLUConv(2), last])
+        rest = flows.Chain([steps, flows.Reshape((2, 1, 3), (6,))])
+        return flows.Chain([flows.Centred(), flows.FactorOut((3, 1, 3), 1, rest)]).double()
+
+    x = torch.rand(2, 3, 1, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = flows.check(chain(Wrong(slip)), x)
+    assert found.weakest.name == "parts.1.rest.parts.0.parts.1 (Wrong)"
+    assert [layer.name.split()[1] for layer in found.layers] == [
+        "(Centred)",
+        "(PLUConv)",
+        "(Wrong)",
+        "(Reshape)",
+    ]
+    others = [layer for layer in found.layers if layer is not found.weakest]
+    assert max(max(layer.round_trip, layer.log_det) for layer in others) < 1e-12
+    right = flows.check(chain(Wrong("makes none")), x)
+    assert max(right.weakest.round_trip, right.weakest.log_det) < 1e-12
+
+
+def test_the_layer_that_loses_digits_in_float32_is_named(randomize):
+    # An ill-conditioned matrix, right in itself.
+    bad = flows.PLUConv(2, torch.tensor([[1.0, 1.0], [1.0, 1.0002]]))
+    chain = flows.Chain([flows.PLUConv(2), bad, flows.PLUConv(2)])
+    found = flows.check(chain, torch.rand(2, 2, 2, 3, generator=torch.Generator().manual_seed(0)))
+    assert found.weakest.name == "parts.1 (PLUConv)" and found.log_det < 1e-8

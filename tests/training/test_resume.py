@@ -5,8 +5,9 @@ import importlib
 import pytest
 import torch
 
+from likely import data, flows
 from likely.errors import CheckpointError, InvalidInput, OutputError
-from likely.seeds import borrowed_global_state, seed_borrowed
+from likely.seeds import borrowed_global_state, generator_for, seed_borrowed
 from likely.training import Recipe, fit
 from training.runs import DIGITS, VALID, interrupt_at, make, recipe_for, same, weights
 
@@ -55,6 +56,23 @@ def test_a_killed_run_resumes_from_its_last_state(tmp_path, monkeypatch):
         state_file=file, resume=True, report=lambda p: steps.append(p.step),
     )  # fmt: skip
     assert steps[0] == 12 and same(weights(part), weights(whole)) and result == expected
+
+
+def test_a_resumed_glow_takes_its_permutations_and_scales_from_the_state(tmp_path):
+    recipe, file = recipe_for("float32", steps=8), tmp_path / "run.state"
+
+    def glow(seed):
+        with borrowed_global_state():
+            seed_borrowed(seed)
+            return flows.glow((1, 8, 8), levels=2, steps=1, width=8)
+
+    whole, first, second = glow(0), glow(0), glow(1)
+    expected = fit(whole, DIGITS.train, VALID, recipe, levels=17)
+    fit(first, DIGITS.train, VALID, recipe, levels=17, state_file=file, report=interrupt_at(3))
+    result = fit(second, DIGITS.train, VALID, recipe, levels=17, state_file=file, resume=True)
+    assert same(weights(second), weights(whole)) and result == expected
+    x = data.dequantize(VALID, 17, generator_for(0))
+    assert torch.equal(second.log_prob(x), whole.log_prob(x))
 
 
 @pytest.fixture

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
@@ -27,11 +28,20 @@ def train(
     data_name: Annotated[
         str, typer.Option("--data", "-d", help="digits, mnist, a folder of pictures, or an idx file.")
     ] = "digits",
-    model: Annotated[str, typer.Option("--model", "-m", help="The kind of model: nice.")] = "nice",
-    width: Annotated[int, typer.Option(help="Entries of each hidden layer.")] = 1000,
-    depth: Annotated[int, typer.Option(help="Hidden layers of each coupling.")] = 5,
-    couplings: Annotated[int, typer.Option(help="Number of couplings.")] = 4,
-    dropout: Annotated[float, typer.Option(help="Probability of dropping a hidden entry.")] = 0.2,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="The kind of model: nice, realnvp or glow.")
+    ] = "nice",
+    width: Annotated[int | None, typer.Option(help="Entries or channels of a hidden layer.")] = None,
+    depth: Annotated[int | None, typer.Option(help="Hidden layers or blocks of a network.")] = None,
+    couplings: Annotated[int | None, typer.Option(help="nice: number of couplings.")] = None,
+    levels: Annotated[int | None, typer.Option(help="glow, realnvp: levels, at most.")] = None,
+    blocks: Annotated[int | None, typer.Option(help="glow: steps of the flow in each level.")] = None,
+    coupling: Annotated[str | None, typer.Option(help="glow: affine, spline or plu.")] = None,
+    preprocess: Annotated[str | None, typer.Option(help="glow, realnvp: centred, logit, none.")] = None,
+    margin: Annotated[float | None, typer.Option(help="glow, realnvp: margin of the logit.")] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="Probability of dropping a hidden entry.")
+    ] = None,
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = DEFAULT.steps,
     batch: Annotated[int, typer.Option(help="Rows a step.")] = DEFAULT.batch,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = DEFAULT.lr,
@@ -58,6 +68,18 @@ def train(
         raise InvalidInput(f"--out is {out}; expected a name that ends in .safetensors.")
     if model not in flows.MODELS:
         raise InvalidInput(f"--model is {model!r}; expected one of {', '.join(flows.MODELS)}.")
+    sizes = _sizes(
+        model,
+        width=width,
+        depth=depth,
+        couplings=couplings,
+        levels=levels,
+        steps=blocks,
+        coupling=coupling,
+        preprocess=preprocess,
+        margin=margin,
+        dropout=dropout,
+    )
     check_writable(out)
     state_file = out.with_name(out.name + ".state")
     if state_file.exists() and not resume:
@@ -80,7 +102,7 @@ def train(
     shape = tuple(rows.train.shape[1:])
     with borrowed_global_state():
         seed_borrowed(seed)
-        flow = flows.MODELS[model](shape, width, depth, couplings, dropout=dropout).to(where)
+        flow = flows.MODELS[model](shape, **sizes).to(where)
     count = sum(p.numel() for p in flow.parameters())
     messages.say(
         f"{model} with {count:,} parameters on {rows.name}: {len(rows.train):,} rows to train, "
@@ -133,6 +155,18 @@ def train(
     )
     if as_json:
         print_json(out=str(out), stopped=result.stopped, **card)
+
+
+def _sizes(model: str, **given: Any) -> dict[str, Any]:
+    """Return the arguments of a model that were given, and refuse those it does not have."""
+    defaults = {"dropout": 0.2} if model == "nice" else {}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    known = inspect.signature(flows.MODELS[model]).parameters
+    for name in chosen:
+        if name not in known:
+            option = "blocks" if name == "steps" else name
+            raise InvalidInput(f"--{option} was given, which --model {model} does not have.")
+    return defaults | chosen
 
 
 class Bar:

@@ -1,32 +1,68 @@
 """Exact-likelihood densities: bijections, base laws, and the flows they make."""
 
+from likely.flows.actnorm import ActNorm, NotInitialised
 from likely.flows.base import Base, StandardLogistic, StandardNormal
 from likely.flows.bijection import Bijection, Chain, Inverse, Reshape
-from likely.flows.check import Check, check
-from likely.flows.coupling import AdditiveCoupling, Split, halves, interleaved
+from likely.flows.check import Check, Layer, check
+from likely.flows.convnets import ConvNet, PooledConvNet, ResidualConvNet
+from likely.flows.coupling import AdditiveCoupling, Coupling
 from likely.flows.flow import Flow, FlowDistribution
+from likely.flows.image_models import glow, realnvp
 from likely.flows.models import MODELS, nice
 from likely.flows.networks import MLP
+from likely.flows.permutation import Permutation
+from likely.flows.plu import plu_compose, plu_factor
+from likely.flows.plu_conv import PLUConv
+from likely.flows.plu_coupling import PLUCoupling
+from likely.flows.preprocess import Centred, Logit
 from likely.flows.scaling import DiagonalScaling
+from likely.flows.spline import Spline
+from likely.flows.splits import Checkerboard, Partition, Split, channel_halves, halves, interleaved
+from likely.flows.squeeze import FactorOut, Squeeze
+from likely.flows.transforms import Affine, Elementwise
 
 __all__ = [
     "MLP",
     "MODELS",
+    "ActNorm",
     "AdditiveCoupling",
+    "Affine",
     "Base",
     "Bijection",
+    "Centred",
     "Chain",
     "Check",
+    "Checkerboard",
+    "ConvNet",
+    "Coupling",
     "DiagonalScaling",
+    "Elementwise",
+    "FactorOut",
     "Flow",
     "FlowDistribution",
     "Inverse",
+    "Layer",
+    "Logit",
+    "NotInitialised",
+    "PLUConv",
+    "PLUCoupling",
+    "Partition",
+    "Permutation",
+    "PooledConvNet",
     "Reshape",
+    "ResidualConvNet",
+    "Spline",
     "Split",
+    "Squeeze",
     "StandardLogistic",
     "StandardNormal",
+    "channel_halves",
     "check",
+    "glow",
     "halves",
     "interleaved",
     "nice",
+    "plu_compose",
+    "plu_factor",
+    "realnvp",
 ]

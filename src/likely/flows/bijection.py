@@ -7,10 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import cast, final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from likely.errors import InvalidInput
+from likely.flows.networks import draws
+from likely.flows.reversible import recomputed
 
 
 class Bijection(nn.Module, ABC):
@@ -43,20 +46,36 @@ class Chain(Bijection):
 
     `log|det d(f_n o ... o f_1)/dx| = sum_i log|det df_i/dx_i|` with `x_{i+1} = f_i(x_i)`.
 
+    A reversible chain keeps none of the x_i for its gradient: the backward pass recomputes them from
+    the output with the inverses. Memory no longer grows with the number of parts; a training step
+    takes up to 5/3 of the time. Gradients agree up to the rounding of the round trip.
+
+    Args:
+        parts: the bijections, first to last.
+        reversible: whether the backward pass recomputes. It needs parts without dropout, and does not
+            give gradients of gradients. A compiled graph plans its memory itself and ignores this.
+
+    Raises:
+        InvalidInput: there are no parts, or a reversible chain draws random numbers.
+
     Example:
-        >>> import torch
         >>> Chain([Reshape((1, 2, 2), (4,)), Reshape((4,), (2, 2))])(torch.zeros(3, 1, 2, 2)).shape
         torch.Size([3, 2, 2])
     """
 
-    def __init__(self, parts: Sequence[Bijection]) -> None:
+    def __init__(self, parts: Sequence[Bijection], *, reversible: bool = False) -> None:
         super().__init__()
         if not parts:
             raise InvalidInput("a chain needs at least one bijection; got none.")
         self.parts = nn.ModuleList(parts)
+        if reversible and any(draws(module) for module in self.modules()):
+            raise InvalidInput("a reversible chain cannot have dropout: it could not draw it again.")
+        self.reversible = reversible
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Apply the parts first to last."""
+        if self.reversible and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return recomputed(cast(Sequence[Bijection], self.parts), x)
         total = x.new_zeros(x.shape[0])
         for part in cast(Iterable[Bijection], self.parts):
             x, log_det = part.forward_and_log_det(x)
@@ -77,7 +96,6 @@ class Inverse(Bijection):
     """The inverse of a bijection: forward and inverse change places.
 
     Example:
-        >>> import torch
         >>> Inverse(Reshape((1, 2, 2), (4,)))(torch.zeros(3, 4)).shape
         torch.Size([3, 1, 2, 2])
     """
@@ -107,7 +125,6 @@ class Reshape(Bijection):
         InvalidInput: the two shapes hold different numbers of entries.
 
     Example:
-        >>> import torch
         >>> Reshape((1, 2, 2), (4,))(torch.zeros(3, 1, 2, 2)).shape
         torch.Size([3, 4])
     """

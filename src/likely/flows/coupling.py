@@ -2,61 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import final
+from collections.abc import Sequence
+from typing import cast, final
 
+import torch
 from torch import Tensor, nn
 
-from likely.errors import InvalidInput
 from likely.flows.bijection import Bijection
-
-
-@final
-@dataclass(frozen=True)
-class Split:
-    """How the last dimension divides into entries that move and entries that are kept.
-
-    Example:
-        >>> import torch
-        >>> moved, kept = interleaved(0).split(torch.arange(5.0))
-        >>> moved.tolist(), kept.tolist()
-        ([0.0, 2.0, 4.0], [1.0, 3.0])
-    """
-
-    moved: slice
-    kept: slice
-
-    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the moved and the kept entries."""
-        return x[..., self.moved], x[..., self.kept]
-
-    def merge(self, moved: Tensor, kept: Tensor) -> Tensor:
-        """Put both parts back in their places, the inverse of `split`."""
-        x = moved.new_empty(*moved.shape[:-1], moved.shape[-1] + kept.shape[-1])
-        x[..., self.moved] = moved
-        x[..., self.kept] = kept
-        return x
-
-    def sizes(self, dim: int) -> tuple[int, int]:
-        """Return how many of `dim` entries move and how many are kept."""
-        return len(range(dim)[self.moved]), len(range(dim)[self.kept])
-
-
-def interleaved(moved: int) -> Split:
-    """Split into even (0, 2, ...) and odd positions; `moved` is 0 to move the even ones, 1 the odd."""
-    return Split(slice(_side(moved), None, 2), slice(1 - moved, None, 2))
-
-
-def halves(dim: int, moved: int) -> Split:
-    """Split `dim` entries in the middle; `moved` is 0 to move the first half, 1 the second."""
-    parts = slice(None, dim // 2), slice(dim // 2, None)
-    return Split(parts[_side(moved)], parts[1 - moved])
-
-
-def _side(moved: int) -> int:
-    if moved not in (0, 1):
-        raise InvalidInput(f"moved is {moved}; expected 0 (even, or first half) or 1 (odd, or second).")
-    return moved
+from likely.flows.reversible import step_back, vjp
+from likely.flows.splits import Partition
+from likely.flows.transforms import Elementwise
 
 
 @final
@@ -72,13 +27,14 @@ class AdditiveCoupling(Bijection):
 
     Example:
         >>> import torch
+        >>> from likely.flows import interleaved
         >>> coupling = AdditiveCoupling(interleaved(0), torch.nn.Linear(2, 2))
         >>> x = torch.rand(3, 4)
         >>> torch.allclose(coupling.inverse(coupling(x)), x)
         True
     """
 
-    def __init__(self, split: Split, network: nn.Module) -> None:
+    def __init__(self, split: Partition, network: nn.Module) -> None:
         super().__init__()
         self.split = split
         self.network = network
@@ -99,3 +55,78 @@ class AdditiveCoupling(Bijection):
         # Under autocast the network answers in bfloat16; sums with the data stay in its precision.
         shift: Tensor = self.network(kept)
         return shift.to(kept.dtype)
+
+
+@final
+class Coupling(Bijection):
+    """The map `z_moved = T(x_moved; m(x_kept))` entry by entry, `z_kept = x_kept`.
+
+    With the entries ordered as (moved, kept), the Jacobian is block triangular with `dT/dx` and ones on
+    its diagonal: `log|det dz/dx| = sum over moved entries of log|T'|`.
+
+    Args:
+        split: which entries move and which are kept.
+        transform: T, such as `Affine()` or `Spline()`.
+        network: m, from the kept part to `transform.parameters` times as many values as move, stacked
+            along the dimension of the split.
+
+    Reference: Dinh, Sohl-Dickstein, Bengio 2017, "Density estimation using Real NVP".
+
+    Example:
+        >>> import torch
+        >>> from likely.flows import Affine, ConvNet, channel_halves
+        >>> coupling = Coupling(channel_halves(4, 0), Affine(), ConvNet(2, 4, width=8))
+        >>> x = torch.rand(3, 4, 5, 6)
+        >>> torch.equal(coupling(x), x)
+        True
+    """
+
+    def __init__(self, split: Partition, transform: Elementwise, network: nn.Module) -> None:
+        super().__init__()
+        self.split = split
+        self.transform = transform
+        self.network = network
+
+    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Transform the moved entries."""
+        moved, kept = self.split.split(x)
+        z, entries = self.transform.forward(moved, self.raw(kept))
+        return self.split.merge(z, kept), self.split.only_moved(entries).flatten(1).sum(1)
+
+    def inverse_and_log_det(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Transform them back."""
+        moved, kept = self.split.split(z)
+        x, entries = self.transform.inverse(moved, self.raw(kept))
+        return self.split.merge(x, kept), self.split.only_moved(entries).flatten(1).sum(1)
+
+    def raw(self, kept: Tensor) -> Tensor:
+        """Return the unbounded parameters of T, `(parameters, *moved.shape)`."""
+        # Under autocast the network answers in bfloat16; what acts on the data stays in its precision.
+        out: Tensor = self.network(kept).to(kept.dtype)
+        out = out.unflatten(self.split.dim, (self.transform.parameters, -1))  # type: ignore[no-untyped-call]
+        return out.movedim(self.split.dim - 1, 0)
+
+
+@step_back.register
+def _(
+    part: Coupling, z: Tensor, g: Tensor, g_log_det: Tensor, weights: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, Sequence[Tensor | None]]:
+    # The inverse and the gradient see the same kept entries, so they share one pass of the network.
+    moved, kept = part.split.split(z)
+    with torch.enable_grad():
+        kept = kept.detach().requires_grad_()
+        raw = part.raw(kept)
+        given = raw.detach().requires_grad_()
+    with torch.no_grad():
+        x = part.split.merge(part.transform.inverse(moved, given)[0], kept)
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        moved, again = part.split.split(x)
+        out, entries = part.transform.forward(moved, given)
+        outputs = part.split.merge(out, again), part.split.only_moved(entries).flatten(1).sum(1)
+    g_x, g_raw = cast(tuple[Tensor, Tensor], vjp(outputs, (g, g_log_det), [x, given]))
+    g_kept, *of_weights = vjp([raw], [g_raw], [kept, *weights])
+    if g_kept is not None:
+        # Back from the kept part to the row: the transpose of a projection is the merge with zeros.
+        g_x = g_x + part.split.merge(torch.zeros_like(moved), g_kept)
+    return x.detach(), g_x, of_weights

@@ -11,10 +11,11 @@ from typing import Literal
 from likely.errors import InvalidInput
 from likely.flows.base import StandardLogistic
 from likely.flows.bijection import Bijection, Chain, Reshape
-from likely.flows.coupling import AdditiveCoupling, halves, interleaved
+from likely.flows.coupling import AdditiveCoupling
 from likely.flows.flow import Flow
 from likely.flows.networks import MLP
 from likely.flows.scaling import DiagonalScaling
+from likely.flows.splits import halves, interleaved
 
 MODELS: dict[str, Callable[..., Flow]] = {}
 

@@ -44,6 +44,13 @@ class Dropout(nn.Module):
         return x * ((byte >= self.threshold).to(x.dtype) * (256 / (256 - self.threshold)))
 
 
+def draws(module: nn.Module) -> bool:
+    """Return whether a module itself draws random numbers in training."""
+    if isinstance(module, Dropout):
+        return module.threshold > 0
+    return isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
+
+
 @final
 class MLP(nn.Module):
     """A network `inputs -> width -> ... -> width -> outputs` with ReLU after each of `depth` layers.

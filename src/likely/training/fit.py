@@ -150,6 +150,10 @@ def fit(
             batch = _continuous(_batch(train, recipe, state.step).to(device), levels)
             with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
                 mean = flow(batch).mean()
+            if state.step == 0:
+                # Some layers choose their weights from the first batch.
+                torch._foreach_copy_(state.average, parameters)
+                state.best = [p.clone() for p in parameters]
             optimizer.zero_grad(set_to_none=True)
             (-mean / batch[0].numel()).backward()
             norm = torch.nn.utils.clip_grad_norm_(flow.parameters(), recipe.clip)

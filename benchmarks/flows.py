@@ -1,0 +1,224 @@
+"""Flows side by side with nflows, normflows, FrEIA and zuko, where they have the layer.
+
+    OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python benchmarks/flows.py
+
+Contestants take turns. A figure is the median of the milliseconds of processor time, and the median of
+the ratios to the first contestant, turn by turn. Peers that are not installed are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from likely import flows
+
+SHAPES = [(48, 8, 64), (192, 8, 16), (512, 4, 16), (12, 14, 64)]
+Run = Callable[[], object]
+
+
+def take_turns(title: str, runs: dict[str, Run], turns: int) -> None:
+    """Print the medians."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    for _ in range(turns):
+        for name, run in runs.items():
+            start = time.process_time()
+            run()
+            seconds[name].append(time.process_time() - start)
+    first = next(iter(seconds.values()))
+    cells = []
+    for name, values in seconds.items():
+        ratio = median(a / b for a, b in zip(values, first, strict=True))
+        cells.append(f"{name} {1e3 * median(values):.2f} ms ({ratio:.2f})")
+    print(f"{title}: " + " | ".join(cells), flush=True)
+
+
+def peer(name: str) -> ModuleType | None:
+    """Return a package, or None where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+class Turned(nn.Module):
+    """Peers' layers, all as `x -> (z, log_det)`."""
+
+    def __init__(self, layers: list[nn.Module], call: Callable[..., tuple[Tensor, Tensor]]) -> None:
+        super().__init__()
+        self.layers, self.call = nn.ModuleList(layers), call
+
+    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the layers in turn."""
+        total = x.new_zeros(len(x))
+        for layer in self.layers:
+            x, log_det = self.call(layer, x)
+            total = total + log_det
+        return x, total
+
+
+def both_ways(layer: nn.Module, x: Tensor, g: Tensor) -> Run:
+    """Forward and backward, the log-determinant included."""
+
+    def run() -> None:
+        layer.zero_grad()
+        z, log_det = layer.forward_and_log_det(x.detach().requires_grad_())
+        # A fixed matrix has a constant log-determinant.
+        ((z * g).sum() + log_det.sum()).backward()
+
+    return run
+
+
+def convolutions(turns: int) -> None:
+    """PLU 1x1 convolutions: forward and backward, and the inverse of frozen weights."""
+    normflows, nflows, freia = peer("normflows"), peer("nflows.transforms"), peer("FrEIA.modules")
+    for channels, side, batch in SHAPES:
+        x, g = torch.randn(2, batch, channels, side, side)
+        dense, ours = nn.Conv2d(channels, channels, 1, bias=False), flows.PLUConv(channels)
+
+        def plain(dense: nn.Module = dense, x: Tensor = x, g: Tensor = g) -> None:
+            dense.zero_grad()
+            (dense(x.detach().requires_grad_()) * g).sum().backward()
+
+        layers: dict[str, nn.Module] = {"likely": ours}
+        inverses: dict[str, Run] = {}
+        if normflows:
+            theirs = normflows.flows.Invertible1x1Conv(channels, use_lu=True)
+            layers["normflows"] = Turned([theirs], lambda layer, x: layer.inverse(x))
+            inverses["normflows"] = lambda layer=theirs, x=x: layer.forward(x)
+        if nflows:
+            other = nflows.OneByOneConvolution(channels)
+            layers["nflows"] = Turned([other], lambda layer, x: layer(x))
+            inverses["nflows"] = lambda layer=other, x=x: layer.inverse(x)
+        if freia:
+            # FrEIA has no learned PLU convolution; its 1x1 convolution is a fixed orthogonal matrix.
+            fixed = freia.Fixed1x1Conv([(channels, side, side)], M=torch.eye(channels))
+            layers["FrEIA (fixed)"] = Turned(
+                [fixed], lambda layer, x: (lambda z, j: (z[0], x.new_zeros(len(x)) + j))(*layer([x]))
+            )
+        title = f"{channels} channels, {side}x{side}, batch {batch}"
+        runs = {name: both_ways(layer, x, g) for name, layer in layers.items()}
+        take_turns(f"PLU conv, both ways, {title}", {"dense conv2d": plain} | runs, turns)
+        ours.eval()
+        inverses = {"likely": lambda layer=ours, x=x: layer.inverse(x)} | inverses
+        with torch.no_grad():
+            take_turns(f"PLU conv, inverse, {title}", inverses, turns)
+
+
+def our_glow(blocks: int, channels: int, width: int, reversible: bool = False) -> flows.Chain:
+    """Blocks of ActNorm, PLU convolution and affine coupling."""
+    half = channels // 2
+    parts: list[flows.Bijection] = []
+    for _ in range(blocks):
+        network = flows.ConvNet(half, channels, width)
+        split = flows.channel_halves(channels, 1)
+        parts += [flows.ActNorm(channels), flows.PLUConv(channels)]
+        parts.append(flows.Coupling(split, flows.Affine(), network))
+    return flows.Chain(parts, reversible=reversible)
+
+
+def training_step(chain: nn.Module, x: Tensor) -> Run:
+    """A step of Adam on the likelihood under a normal law."""
+    optimizer = torch.optim.Adam(chain.parameters(), 1e-4)
+
+    def run() -> None:
+        z, log_det = chain.forward_and_log_det(x)
+        optimizer.zero_grad()
+        ((0.5 * z.square().sum() - log_det.sum()) / len(x)).backward()
+        optimizer.step()
+
+    return run
+
+
+def glow_steps(turns: int) -> None:
+    """A Glow training step, 8 blocks, 12 channels, 14x14, hidden 128, batch 64."""
+    x = torch.randn(64, 12, 14, 14)
+    runs = {"likely": training_step(our_glow(8, 12, 128), x)}
+    normflows, freia = peer("normflows"), peer("FrEIA")
+    if normflows:
+        blocks = [normflows.flows.GlowBlock(12, 128, split_mode="channel") for _ in range(8)]
+        theirs = Turned(blocks, lambda layer, x: layer.inverse(x))
+        runs["normflows"] = training_step(theirs, x)
+    if freia:
+        # Its GLOW coupling moves both halves, each by a network: half as many blocks have as many.
+        modules = peer("FrEIA.modules")
+        framework = peer("FrEIA.framework").SequenceINN(12, 14, 14)
+        for _ in range(4):
+            framework.append(modules.ActNorm)
+            framework.append(modules.GLOWCouplingBlock, subnet_constructor=_freia_network)
+        runs["FrEIA"] = training_step(Turned([framework], lambda layer, x: layer(x)), x)
+    runs["likely, reversible"] = training_step(our_glow(8, 12, 128, reversible=True), x)
+    take_turns("Glow training step (zuko and nflows have no Glow)", runs, turns)
+
+
+def _freia_network(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(inputs, 128, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(128, 128, 1),
+        nn.ReLU(),
+        nn.Conv2d(128, outputs, 3, padding=1),
+    )
+
+
+def memory() -> None:
+    """Peak memory of a training step of 8 and 64 blocks, each in a process of its own."""
+    for reversible in (False, True):
+        peaks = []
+        for blocks in (8, 64):
+            arguments = [sys.executable, __file__, "--peak", str(blocks), str(int(reversible))]
+            peaks.append(float(subprocess.run(arguments, capture_output=True, check=True).stdout))
+        kind = "reversible" if reversible else "ordinary"
+        print(f"peak memory of a step, {kind}: 8 blocks {peaks[0]:.0f} MB, 64 blocks {peaks[1]:.0f} MB")
+
+
+def peak(blocks: int, reversible: bool) -> None:
+    """Print by how many MB a step with a small network and large images raises the memory in use."""
+    chain = our_glow(blocks, 12, 32, reversible)
+    # One step before: buffers of the optimizer exist, libraries are loaded.
+    training_step(chain, torch.randn(2, 12, 8, 8))()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is in use
+    base = _memory("VmRSS")
+    training_step(chain, torch.randn(64, 12, 32, 32))()
+    print(_memory("VmHWM") - base)
+
+
+def _memory(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--only", choices=["convolutions", "steps", "memory"], help="one part of it")
+    parser.add_argument("--peak", type=int, nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    if options.peak:
+        peak(options.peak[0], bool(options.peak[1]))
+        return
+    if options.only in (None, "convolutions"):
+        convolutions(options.turns)
+    if options.only in (None, "steps"):
+        glow_steps(max(options.turns // 3, 1))
+    if options.only in (None, "memory"):
+        memory()
+
+
+if __name__ == "__main__":
+    main()

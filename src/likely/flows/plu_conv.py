@@ -1,0 +1,156 @@
+"""The invertible 1x1 convolution whose weight is kept factorised."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from likely.errors import InvalidInput
+from likely.flows.bijection import Bijection
+from likely.flows.kept import Kept
+from likely.flows.plu import bounded, full_precision, plu_factor
+from likely.flows.triangular import factored_product
+
+# From this size on, forming the matrix costs more than applying its factors to few pixels.
+LARGE = 128
+
+
+class Frozen(NamedTuple):
+    """What frozen weights need: A, its inverse and log|s|."""
+
+    matrix: Tensor
+    inverse: Tensor
+    log_s: Tensor
+
+
+@final
+class PLUConv(Bijection):
+    """The 1x1 convolution `z[:, :, i, j] = A x[:, :, i, j]` with `A = P L (U + diag(s))`.
+
+    `log|det dz/dx| = H W sum_i log|s_i|`, as A acts on each of the H W pixels alone. P and the signs
+    of s are fixed; `log|s_i| = bound tanh(r_i / bound)` keeps A invertible whatever the weights. The
+    inverse solves two triangular systems with the pixels as right-hand sides.
+
+    A is formed anew for each call that trains it. In evaluation mode, without gradients to its weights,
+    it is formed once for each version of them and kept without a graph. So is the solution of the two
+    systems, whose right-hand sides are then the unit vectors.
+
+    Args:
+        channels: C; x and z are `(B, C, H, W)`, of any height and width.
+        weight: A at the start, an invertible `(C, C)` matrix; None for a random rotation.
+        bound: of `|log|s_i||`.
+
+    Raises:
+        InvalidInput: channels is less than 1; weight is singular or of another shape; x has other
+            channels.
+
+    Reference: Kingma, Dhariwal 2018, "Glow", section 3.2.
+
+    Example:
+        >>> conv = PLUConv(4)
+        >>> x = torch.rand(2, 4, 3, 5)
+        >>> torch.allclose(conv.inverse(conv(x)), x, atol=1e-5)
+        True
+    """
+
+    permutation: Tensor
+    sign: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        weight: Float[Tensor, "channels channels"] | None = None,
+        bound: float = 8.0,
+    ) -> None:
+        super().__init__()
+        if channels < 1 or not bound > 0:
+            raise InvalidInput(f"channels is {channels}, bound {bound}; expected both to be positive.")
+        if weight is None:
+            weight = nn.init.orthogonal_(torch.empty(channels, channels))
+        if weight.shape != (channels, channels):
+            raise InvalidInput(f"weight has shape {tuple(weight.shape)}; expected {(channels,) * 2}.")
+        P, L, U, s = plu_factor(weight.detach())  # noqa: N806
+        self.channels, self.bound = channels, bound
+        raw = bound * (s.abs().log() / bound).clamp(-0.99, 0.99).atanh()
+        #: below the diagonal L, above it U, on it the unbounded log|s|
+        self.packed = nn.Parameter(L.tril(-1) + U + raw.diag())
+        # P x = x[permutation]
+        self.register_buffer("permutation", P.argmax(1))
+        self.register_buffer("sign", s.sign())
+        self._kept: Kept[Frozen] = Kept()
+
+    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Multiply each pixel by A."""
+        self._check(x)
+        pixels = x.shape[0] * x.shape[2] * x.shape[3]
+        with full_precision(x):
+            frozen = self._kept.get(self.packed, self.training, self._freeze)
+            if frozen:
+                z, log_s = F.conv2d(x, frozen.matrix[:, :, None, None]), frozen.log_s
+            elif self.channels >= LARGE and pixels < 4 * self.channels:
+                s, log_s = self._diagonal()
+                columns = factored_product(self.packed, s, _columns(x))
+                z = _images(columns[self.permutation], x)
+            else:
+                lower, upper, log_s = self._factors()
+                z = F.conv2d(x, (lower @ upper)[self.permutation][:, :, None, None])
+        return z, self._log_det(x, log_s)
+
+    def inverse_and_log_det(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Solve `L (U + diag(s)) x = P^T z` for all pixels at once."""
+        self._check(z)
+        with full_precision(z):
+            frozen = self._kept.get(self.packed, self.training, self._freeze)
+            if frozen:
+                x, log_s = F.conv2d(z, frozen.inverse[:, :, None, None]), frozen.log_s
+            else:
+                lower, upper, log_s = self._factors()
+                x = _images(self._solve(lower, upper, _columns(z)), z)
+        return x, -self._log_det(z, log_s)
+
+    def matrix(self) -> Float[Tensor, "channels channels"]:
+        """Return A, with its graph."""
+        lower, upper, _ = self._factors()
+        return (lower @ upper)[self.permutation]
+
+    def _diagonal(self) -> tuple[Tensor, Tensor]:
+        """Return s and log|s|."""
+        log_s = bounded(self.packed.diagonal(), self.bound)
+        return self.sign * log_s.exp(), log_s
+
+    def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return L, U + diag(s) and log|s|."""
+        s, log_s = self._diagonal()
+        return self.packed.tril(-1) + torch.ones_like(s).diag(), self.packed.triu(1) + s.diag(), log_s
+
+    def _solve(self, lower: Tensor, upper: Tensor, columns: Tensor) -> Tensor:
+        columns = columns[self.permutation.argsort()]
+        columns = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
+        solved: Tensor = torch.linalg.solve_triangular(upper, columns, upper=True)
+        return solved
+
+    def _freeze(self) -> Frozen:
+        lower, upper, log_s = self._factors()
+        one = torch.ones_like(log_s).diag()
+        return Frozen((lower @ upper)[self.permutation], self._solve(lower, upper, one), log_s)
+
+    def _log_det(self, x: Tensor, log_s: Tensor) -> Tensor:
+        return (log_s.sum() * (x.shape[2] * x.shape[3])).expand(x.shape[0])
+
+    def _check(self, x: Tensor) -> None:
+        if x.ndim != 4 or x.shape[1] != self.channels:
+            raise InvalidInput(f"x has shape {tuple(x.shape)}; expected (B, {self.channels}, H, W).")
+
+
+def _columns(x: Tensor) -> Tensor:
+    """Return the pixels of all images as columns, `(C, B H W)`."""
+    return x.movedim(1, 0).reshape(x.shape[1], x.shape[0] * x.shape[2] * x.shape[3])
+
+
+def _images(columns: Tensor, like: Tensor) -> Tensor:
+    batch, channels, height, width = like.shape
+    return columns.reshape(channels, batch, height, width).movedim(0, 1)

@@ -1,0 +1,98 @@
+"""Gradients of a chain of bijections from its output alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+if TYPE_CHECKING:
+    from likely.flows.bijection import Bijection
+
+
+def recomputed(parts: Sequence[Bijection], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `f_n o ... o f_1 (x)` and its log-determinant, keeping only the output for the gradient.
+
+    Reference: Gomez, Ren, Urtasun, Grosse 2017, "The reversible residual network".
+    """
+    weights = [p for part in parts for p in part.parameters()]
+    z, log_det = Recomputed.apply(parts, x, *weights)  # type: ignore[no-untyped-call]
+    return z, log_det
+
+
+class Recomputed(torch.autograd.Function):
+    """The chain as one step of autograd."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, parts: Sequence[Bijection], x: Tensor, *weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Apply the parts without a graph."""
+        kind = x.device.type
+        ctx.parts = parts
+        ctx.autocast = (
+            (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
+            if kind != "meta"
+            else None
+        )
+        total = x.new_zeros(x.shape[0])
+        for part in parts:
+            x, log_det = part.forward_and_log_det(x)
+            total = total + log_det
+        ctx.save_for_backward(x)
+        return x, total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor, g_log_det: Tensor) -> tuple[Tensor | None, ...]:
+        """Walk back: invert a part, apply it again with a graph, differentiate, forget the graph."""
+        (z,) = ctx.saved_tensors
+        gradients: list[tuple[Tensor | None, ...]] = []
+        kind, dtype, enabled = ctx.autocast
+        for part in reversed(ctx.parts):
+            weights = list(part.parameters())
+            free = [p for p in weights if p.requires_grad]
+            with torch.autocast(kind, dtype, enabled=enabled):
+                z, g, found = step_back(part, z, g, g_log_det, free)
+            of_weights = iter(found)
+            gradients.append(tuple(next(of_weights) if p.requires_grad else None for p in weights))
+        return None, g, *(one for part in reversed(gradients) for one in part)
+
+
+@singledispatch
+def step_back(
+    part: nn.Module, z: Tensor, g: Tensor, g_log_det: Tensor, weights: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, Sequence[Tensor | None]]:
+    """Return x with `f(x) = z`, and the gradients of `<g, f(x)> + <g_log_det, log_det>`.
+
+    A part may register a way of its own that shares work between its inverse and its gradient.
+
+    Args:
+        part: f.
+        z: its output.
+        g: the gradient that reaches z.
+        g_log_det: the one that reaches its log-determinant.
+        weights: the parameters whose gradients are wanted, after that of x.
+    """
+    bijection = cast("Bijection", part)
+    with torch.no_grad():
+        x = bijection.inverse_and_log_det(z)[0]
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        outputs = bijection.forward_and_log_det(x)
+    g_x, *of_weights = vjp(outputs, (g, g_log_det), [x, *weights])
+    return x.detach(), cast(Tensor, g_x), of_weights
+
+
+def vjp(
+    outputs: Sequence[Tensor], gradients: Sequence[Tensor], inputs: Sequence[Tensor]
+) -> Sequence[Tensor | None]:
+    """Return the gradients that reach the inputs, None where none does."""
+    pairs = [(out, g) for out, g in zip(outputs, gradients, strict=True) if out.requires_grad]
+    return torch.autograd.grad(
+        [out for out, _ in pairs], inputs, [g for _, g in pairs], allow_unused=True
+    )
