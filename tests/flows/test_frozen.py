@@ -14,7 +14,8 @@ from likely.errors import CheckpointError, InvalidType
 from likely.flows import Flow
 from likely.flows.base import StandardLogistic
 from likely.flows.bijection import Chain
-from likely.flows.coupling import AdditiveCoupling, halves
+from likely.flows.coupling import AdditiveCoupling
+from likely.flows.splits import halves
 from likely.flows.frozen import FrozenMLP
 from likely.flows.networks import MLP
 

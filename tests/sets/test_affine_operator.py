@@ -38,7 +38,7 @@ def test_a_sharper_picture_has_the_means_measured(dtype: torch.dtype) -> None:
 
 def test_a_matrix_and_its_function_agree() -> None:
     generator = torch.Generator().manual_seed(53)
-    A = torch.randn(6, 40, generator=generator, dtype=torch.float64)  # noqa: N806
+    A = torch.randn(6, 40, generator=generator, dtype=torch.float64)
     b, y = torch.randn(5, 6, generator=generator).double(), torch.randn(5, 40, generator=generator)
     expected = Affine(A, b).project(y.double())
     for transpose in (None, lambda r: r @ A):
@@ -147,7 +147,7 @@ def test_contradictions_are_infeasible() -> None:
     # No point is inside an empty set.
     assert s.violation(torch.tensor([[[1.25, 0, 0], [2, 0, 0]]]).expand(2, 2, 3))[1] == inf
     # Many equalities of different sizes, one of which is repeated with another value.
-    A = torch.randn(12, 30, generator=torch.Generator().manual_seed(59), dtype=torch.float64)  # noqa: N806
+    A = torch.randn(12, 30, generator=torch.Generator().manual_seed(59), dtype=torch.float64)
     A[11] = A[:5].sum(0)
     with pytest.raises(Infeasible, match="contradict each other"):
         AffineOperator(lambda x: x @ A.T, image(1, 12)).project(image(1, 30))
