@@ -15,9 +15,9 @@ from likely.flows import Flow
 from likely.flows.base import StandardLogistic
 from likely.flows.bijection import Chain
 from likely.flows.coupling import AdditiveCoupling
-from likely.flows.splits import halves
 from likely.flows.frozen import FrozenMLP
 from likely.flows.networks import MLP
+from likely.flows.splits import halves
 
 SIZES = [
     {"event_shape": (1, 3, 3), "width": 13, "depth": 1, "couplings": 2},
