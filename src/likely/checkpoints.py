@@ -67,7 +67,8 @@ def save(
         )
     if flow.config is None:
         raise CheckpointError(
-            "this flow was put together by hand and cannot be rebuilt from a file; save its "
+            "this flow was put together by hand, or is a frozen copy (save the flow it was made from): "
+            "it cannot be rebuilt from a file; save its "
             f"state_dict yourself, or build it with one of {', '.join(MODELS)}."
         )
     tensors = {

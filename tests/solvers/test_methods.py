@@ -79,7 +79,10 @@ def test_defaults_are_the_recipes() -> None:
     a, c = quadratic()
     default = minimize(value_of(a, c), 2 * start())
     free = minimize(
-        value_of(a, c), 2 * start(), sets.Box(-math.inf, math.inf), SpectralProjectedGradient()
+        value_of(a, c),
+        2 * start(),
+        sets.Box(-math.inf, math.inf),
+        SpectralProjectedGradient(tol=2**-26),
     )
     assert equal(default, free)
 

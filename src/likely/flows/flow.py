@@ -114,8 +114,8 @@ class Flow(nn.Module):
         Raises:
             InvalidType: dtype is not a floating-point type.
         """
-        if not dtype.is_floating_point:
-            raise InvalidType(f"dtype is {dtype}; expected a floating-point type, as torch.bfloat16.")
+        if dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+            raise InvalidType(f"dtype is {dtype!r}; expected a floating-point type, as torch.bfloat16.")
         # What deepcopy finds in its memo it does not copy.
         memo = {id(m): FrozenMLP(m, dtype) for m in self.modules() if isinstance(m, MLP)}
         new = copy.deepcopy(self, memo).eval().requires_grad_(False)

@@ -79,7 +79,7 @@ def inpaint(
             image and result themselves.
         seed: of a uniform start and of methods that draw.
         generator: to draw from, instead of a seed.
-        on_step: shown every iterate, the start included, of the rows at work.
+        on_step: shown every iterate of the rows at work, from their start, k = 0.
 
     Raises:
         InvalidType: the image is not floating point, the mask is not boolean, or a precision is asked
@@ -98,8 +98,8 @@ def inpaint(
         [[[[0.5, 0.25]]]]
     """
     mask, allowed = _check(image, observed, bounds)
-    if chunk < 1:
-        raise InvalidInput(f"chunk is {chunk}; expected at least 1 row at once.")
+    if not isinstance(chunk, int) or chunk < 1:
+        raise InvalidInput(f"chunk is {chunk!r}; expected at least 1 row at once, a whole number.")
     log_prob = log_prob_of(density, image.shape[1:])
     search = (
         log_prob if precision is None else log_prob_of(_frozen(density, precision), image.shape[1:])

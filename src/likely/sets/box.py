@@ -65,7 +65,13 @@ class Box(ConvexSet):
         """Return `min(max(y, low), high)`; for a zero at a bound of zero, either of the two zeros."""
         if self._numbers is not None:
             return torch.clamp(y, *self._numbers)
-        return torch.clamp(y, self.low.to(y), self.high.to(y))
+        try:
+            return torch.clamp(y, self.low.to(y), self.high.to(y))
+        except RuntimeError:
+            raise InvalidInput(
+                f"the bounds have shapes {tuple(self.low.shape)} and {tuple(self.high.shape)}, the "
+                f"points {tuple(y.shape)}; expected bounds that broadcast to the points."
+            ) from None
 
     def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return `max_i max(low_i - x_i, x_i - high_i, 0)`."""

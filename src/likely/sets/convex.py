@@ -27,7 +27,11 @@ class ConvexSet(ABC):
         """Return how far each row is outside, in the units of `x`: 0.0 exactly when inside."""
 
     def contains(self, x: Float[Tensor, "batch *event"], atol: float = 0.0) -> Bool[Tensor, " batch"]:
-        """Return for each row whether its violation is at most `atol`."""
+        """Return for each row whether its violation is at most `atol`.
+
+        Bounds, measured values and orders hold exactly in what `project` returns; for other sets pass
+        as `atol` what their docstring grants to rounding.
+        """
         return self.violation(x) <= atol
 
     def __and__(self, other: ConvexSet) -> ConvexSet:

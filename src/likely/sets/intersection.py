@@ -76,6 +76,8 @@ class Intersection(ConvexSet):
     def __init__(
         self, parts: Iterable[ConvexSet], tol: float | None = None, max_steps: int = 10_000
     ) -> None:
+        if isinstance(parts, ConvexSet):
+            raise InvalidType(f"parts is one {type(parts).__name__}; expected a list of convex sets.")
         given = list(parts)
         for part in given:
             if not isinstance(part, ConvexSet):
@@ -217,8 +219,9 @@ def solve(
     raise NotConverged(
         f"{len(failed)} row(s) did not reach the tolerance, the first is row {row}: after at most "
         f"{max_steps} turns the nearest points of the sets {what}; expected at most tol = {tol:g} "
-        "times (||y|| + ||x||). The sets may touch in one point, meet at a small angle, or not at all: "
-        "try Intersection(parts, tol=..., max_steps=...) with a larger tol or more steps."
+        "times (||y|| + ||x||). If that distance is plain to see, the sets most likely do not meet; if "
+        "it is tiny, they may touch in one point, or meet at a small angle: try a larger tol or more "
+        "steps, Intersection(parts, tol=..., max_steps=...)."
     )
 
 

@@ -58,7 +58,13 @@ class Observed(ConvexSet):
 
     def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
         """Return `values` where measured, `y` elsewhere."""
-        return torch.where(self.mask.to(y.device), self.values.to(y), y)
+        try:
+            return torch.where(self.mask.to(y.device), self.values.to(y), y)
+        except RuntimeError:
+            raise InvalidInput(
+                f"mask and values have shape {tuple(self.mask.shape)}, the points {tuple(y.shape)}; "
+                "expected a mask that broadcasts to the points."
+            ) from None
 
     def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return `max_{i measured} |x_i - values_i|`."""

@@ -31,7 +31,8 @@ class Accelerated(Method):
     L-Lipschitz gradient and `s <= 1 / L` the values at x approach the least like 1/k^2; projected
     gradients promise 1/k. A row starts anew, with t = 1 and z = x, where the momentum points uphill,
     `<grad f(y), x_new - x> > 0`; and its s falls to the inverse of the largest slope change seen,
-    `||grad f(y) - grad f(y')|| / ||y - y'||`, so that lr may be guessed too large.
+    `||grad f(y) - grad f(y')|| / ||y - y'||`, so that lr may be guessed too large. Guessed too small,
+    it stays so; and as y is an average, it only draws near to a corner of the set.
 
     Args:
         lr: the step s of each row at first.

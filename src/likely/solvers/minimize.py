@@ -43,8 +43,8 @@ def minimize(
             alone. A plain function is always given all rows, a `PerRow` those still open.
         start: the first point, `(B, *event)`; projected before use.
         within: the set C; None for no constraint.
-        method: how to step; None for `SpectralProjectedGradient()`, the best of those measured on
-            smooth convex problems.
+        method: how to step; None for `SpectralProjectedGradient`, the best of those measured on smooth
+            convex problems, with the root of the rounding of start's dtype as its tolerance.
         seed: of methods that draw; the global random state is never touched.
         generator: to draw from, instead of a seed.
         on_step: shown every iterate, the projected start included.
@@ -77,7 +77,8 @@ def minimize(
             "expected (B, *event), all finite."
         )
     within = within or Box(-torch.inf, torch.inf)
-    method = method or SpectralProjectedGradient()
+    # A step of the size of the root of rounding is what values can still tell from none.
+    method = method or SpectralProjectedGradient(tol=torch.finfo(start.dtype).eps ** 0.5)
     if not isinstance(within, ConvexSet):
         raise InvalidType(f"within is {within!r:.80}; expected a set such as sets.Box(0.0, 1.0).")
     if not isinstance(method, Method):
@@ -143,6 +144,7 @@ class PerRow:
         data: what belongs to each row, such as measurements.
 
     Raises:
+        InvalidType: fun is no function, or the data are no tensors.
         InvalidInput: the data do not have one row each.
 
     Example:
@@ -155,6 +157,11 @@ class PerRow:
     """
 
     def __init__(self, fun: Callable[..., Tensor], *data: Float[Tensor, "batch ..."]) -> None:
+        if not callable(fun) or isinstance(fun, Tensor):
+            raise InvalidType(f"fun is {type(fun).__name__}; expected a function of x and the data.")
+        if not all(isinstance(d, Tensor) for d in data):
+            given = [type(d).__name__ for d in data]
+            raise InvalidType(f"the data are {given}; expected tensors, one row for each row of x.")
         if len({d.shape[:1] for d in data}) > 1 or any(d.ndim == 0 for d in data):
             raise InvalidInput(
                 f"the data have shapes {[tuple(d.shape) for d in data]}; expected (B, ...), "
@@ -195,7 +202,7 @@ def value_and_gradient(
             flat = isinstance(value, Tensor) and value.shape == x.shape[:1]
             raise InvalidInput(
                 f"the function, or log p, returned {got} for input {tuple(x.shape)}"
-                + (", but does not depend on its input in a way" if flat else "")
+                + (", which does not depend on its input" if flat else "")
                 + f"; expected a tensor of shape ({x.shape[0]},) that is differentiable in its input."
             )
     return value.detach(), grad

@@ -18,7 +18,7 @@ class Status(Enum):
     COMPLETED = "the schedule was run; no tolerance was asked for"
     LIMIT = (
         "the steps ran out before the tolerance was reached; allow more steps, a smaller step size or "
-        "a larger tol"
+        "a larger tol, and make sure that the function has a least value on this set"
     )
     NONFINITE = (
         "the function or its gradient was not finite; the last finite point, if there was one, is "

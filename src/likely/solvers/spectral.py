@@ -75,7 +75,8 @@ class SpectralProjectedGradient(Method):
         if k == 0:
             gap = (project(at.x - at.grad) - at.x).abs()[:, None].flatten(1)
             s = 1 / gap.amax(1) if gap.shape[1] else s
-        s = s.clamp(1e-30, 1e30)
+        limits = torch.finfo(s.dtype)
+        s = s.clamp(max(limits.tiny, 1e-30), min(limits.max, 1e30))
         direction = project(at.x - column(s, at.x) * at.grad) - at.x
 
         state["last"] = torch.where(
