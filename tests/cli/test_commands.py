@@ -239,7 +239,7 @@ BAD = {
     "learning rate zero": (lambda: None, (*INPAINT, "--lr", "0"), 2, "positive"),
     "paper with --lr": (lambda: None, (*INPAINT, "--method", "paper", "--lr", "1"), 2, "--lr"),
     "unknown device": (lambda: None, (*INPAINT, "--device", "quantum"), 2, "quantum"),
-    "unknown option": (lambda: None, (*INPAINT, "--fast"), 2, "--fast"),
+    "unknown option": (lambda: None, (*INPAINT, "--quick"), 2, "--quick"),
     "score without a picture": (lambda: None, ("score", "none.png", "-m", "digits"), 2, "none.png"),
     "sample of none": (lambda: None, ("sample", "-n", "0", "-o", "out.png"), 2, "--number is 0"),
     "demo of another kind": (lambda: None, ("demo", "-o", "out.xyz"), 2, "out.xyz"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from likely.errors import InvalidInput
@@ -90,7 +90,7 @@ def check_rate(rate: float | Tensor) -> None:
         raise InvalidInput(f"got {rate} for a rate or scale; expected a positive, finite number.")
 
 
-def column(numbers: Float[Tensor, " batch"], x: Float[Tensor, "batch *event"]) -> Tensor:
+def column(numbers: Shaped[Tensor, " batch"], x: Shaped[Tensor, "batch *event"]) -> Tensor:
     """Return one number for each row in a shape that broadcasts to x."""
     return numbers.reshape(-1, *[1] * (x.ndim - 1))
 
