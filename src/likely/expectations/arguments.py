@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from torch import Tensor
 from torch import distributions as d
@@ -52,8 +52,7 @@ def arguments_of(law: Law) -> dict[str, Tensor]:
 
 def with_arguments(law: Law, arguments: Mapping[str, Tensor]) -> TorchLaw:
     """Return the same law made of other arguments, whose batch shape may be larger in front."""
-    assert isinstance(law, TorchLaw)  # it had arguments to replace
-
+    law = cast(TorchLaw, law)  # it had arguments to replace
     make: dict[str, Any] = dict(arguments)
 
     def remade(old: Distribution) -> Distribution:

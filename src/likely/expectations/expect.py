@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 from joblib import Parallel, delayed
@@ -59,6 +59,8 @@ def expect(
         n: draws, 1,000 if not given; with `until` the most to make, ten million if not given.
         via: the law to draw from instead; a list of laws is their equal mixture, weighted by the
             balance heuristic, and with p in the list the weights are bounded (a defensive mixture).
+            It must be positive wherever f p is not 0: what it never draws is left out, and no error
+            bar shows it. Where in doubt, put p in the list.
         grad: how to differentiate: None (values only), "score", "path", "weak", "enumerate", "auto", or
             an estimator as a value.
         baseline: of the score: "none", "mean", "loo" (the default), "optimal" or a number.
@@ -127,8 +129,7 @@ def _run(
             # Blocks of a wave that lie beyond the stop are not used: workers change nothing.
             if done.exact or (until is not None and until.reached(done)):
                 return done
-    assert done is not None  # there is at least one block
-    return done
+    return cast(Estimate, done)  # there is at least one block
 
 
 def _one(problem: Problem, draw: Block, n: int, root: int, b: int) -> Estimate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import final
+from typing import cast, final
 
 import torch
 from jaxtyping import Float, Int
@@ -197,8 +197,7 @@ def _largest(values: Tensor) -> Tensor:
 
 
 def _some(tensor: Tensor | None) -> Tensor:
-    assert tensor is not None  # both estimates are self-normalised, or neither is
-    return tensor
+    return cast(Tensor, tensor)  # both estimates are self-normalised, or neither is
 
 
 def _sum(x: Tensor | None, y: Tensor | None) -> Tensor:

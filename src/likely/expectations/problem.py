@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import TypeAlias, cast, final
 
 import torch
 from jaxtyping import Float, Shaped
@@ -116,8 +116,8 @@ class Problem:
 
     def log_w(self, x: Tensor) -> Float[Tensor, "n *batch"]:
         """Return `log p(x) - log q(x)` for draws of the proposal, checked."""
-        assert self.via is not None  # whoever asks has looked
-        return self.checked(weigh(self.law.log_prob(x), self.via.log_prob(x).detach()))
+        via = cast(Law, self.via)  # whoever asks has looked
+        return self.checked(weigh(self.law.log_prob(x), via.log_prob(x).detach()))
 
     def estimate(self, terms: Terms, n: int) -> Estimate:
         """Return what a block came out as.

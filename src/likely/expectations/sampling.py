@@ -139,7 +139,7 @@ def _entries_of(law: Law) -> torch.Size:
 
 def _quantile(law: Law, u: Tensor, attached: bool) -> Tensor:
     """Map uniform entries to the law, differentiably in its parameters where `attached`."""
-    assert isinstance(law, TorchLaw)  # _entries_of has seen to it
+    law = cast(TorchLaw, law)  # _entries_of has seen to it
     with torch.set_grad_enabled(attached and torch.is_grad_enabled()):
         whole = law.distribution
         if isinstance(whole, MultivariateNormal):
