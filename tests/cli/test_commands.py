@@ -308,7 +308,7 @@ def test_a_likelihood_that_fell_is_said(folder, run):
 def test_a_full_standard_output_is_no_traceback(folder):
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "likely.cli", "info"], stdout=full, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "likely", "info"], stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert done.returncode == 1 and "could not write the output" in done.stderr
     assert len(done.stderr.splitlines()) == 1
