@@ -318,7 +318,7 @@ def test_a_closed_standard_output_does_not_matter_where_nothing_is_printed(folde
     def close() -> None:
         os.close(1)
 
-    command = [sys.executable, "-m", "likely.cli", *INPAINT, "--steps", "1"]
+    command = [sys.executable, "-m", "likely", *INPAINT, "--steps", "1"]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, preexec_fn=close)
     assert done.returncode == 0 and Path("out.png").is_file() and "unexpected" not in done.stderr
 
@@ -331,7 +331,7 @@ def test_a_full_disk_leaves_no_trace(folder, run):
 
     before = sorted(folder.iterdir())
     done = subprocess.run(
-        [sys.executable, "-m", "likely.cli", *INPAINT, "--steps", "2"],
+        [sys.executable, "-m", "likely", *INPAINT, "--steps", "2"],
         capture_output=True,
         text=True,
         preexec_fn=little_room,
