@@ -27,7 +27,7 @@ from likely.expectations.problem import Function, Problem, Terms, plain_terms
 from likely.expectations.sampling import Independent
 from likely.expectations.spread import argument_spread, evaluations, leaf_spread
 from likely.expectations.weak import Weak, weak_arguments, weak_term
-from likely.seeds import generator_for
+from likely.seeds import root_of
 
 
 @final
@@ -102,7 +102,7 @@ class Mixed(Gradient):
                     held = replace(problem, law=_holding(law, {*by[Weak], *by[Path]}))
                     b, correction = baseline.off(held, x.detach(), values.detach(), None)
             if by[Weak] and torch.is_grad_enabled():
-                term = weak_term(problem, x.detach(), by[Weak], derived(seed, 7))
+                term = weak_term(problem, x.detach(), values, by[Weak], derived(seed, 7))
                 correction = term if correction is None else correction + term
             return plain_terms(values, log_ratio, b, correction)
 
@@ -188,8 +188,7 @@ def choose(
         >>> choose(lambda b: b.sum(1), torch.distributions.Bernoulli(logits=eta), n=16, seed=0)
         Enumerate()
     """
-    root = int(torch.randint(2**62, (), generator=generator_for(seed)))
-    return (auto or Auto()).choose(Problem(f, law_of(p), None, Independent()), n, root)
+    return (auto or Auto()).choose(Problem(f, law_of(p), None, Independent()), n, root_of(seed))
 
 
 def _holding(law: Law, held: set[str]) -> TorchLaw:
