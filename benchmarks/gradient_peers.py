@@ -27,10 +27,13 @@ class Problem(NamedTuple):
     f: Callable[[Tensor], Tensor]
 
     def leaves(self) -> list[Tensor]:
+        """New leaves at the start."""
         return [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in self.start]
 
 
 class Contestant(NamedTuple):
+    """A step, and the leaves that it leaves gradients in."""
+
     step: Callable[[], None]
     leaves: list[Tensor]
 
@@ -126,6 +129,8 @@ def by_pyro(problem: Problem, n: int) -> dict[str, Contestant]:
     import pyro
     import pyro.distributions as pd
     from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, config_enumerate
+
+    Distribution.set_default_validate_args(True)  # the default of torch, which importing Pyro changes
 
     def law(leaves: list[Tensor]) -> Distribution:
         if problem.law is normal:

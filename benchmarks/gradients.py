@@ -37,7 +37,9 @@ def ours(problem: Problem, n: int, seed: int) -> tuple[dict[str, Contestant], st
     for name in ("score", "path" if problem.law is normal else "enumerate", "weak", "auto"):
         leaves = problem.leaves()
 
-        def step(leaves: list[Tensor] = leaves, how: object = chosen if name == "auto" else name) -> None:
+        def step(
+            leaves: list[Tensor] = leaves, how: object = chosen if name == "auto" else name
+        ) -> None:
             expect(problem.f, problem.law(*leaves), n, grad=how).mean.backward()
 
         found[f"likely: {name}"] = Contestant(step, leaves)

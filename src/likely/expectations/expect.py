@@ -122,7 +122,9 @@ def _run(
             made = (_one(problem, draw, sizes[b], root, b) for b in blocks)
         else:
             made = iter(
-                Parallel(n_jobs=workers)(delayed(_alone)(problem, draw, sizes[b], root, b) for b in blocks)
+                Parallel(n_jobs=workers)(
+                    delayed(_alone)(problem, draw, sizes[b], root, b) for b in blocks
+                )
             )
         for estimate in made:
             done = estimate if done is None else done + estimate

@@ -45,7 +45,9 @@ class _Linear(torch.autograd.Function):
         found = []
         for t, slope in zip(ctx.saved_tensors, ctx.slopes, strict=True):
             own = t.ndim - ctx.batch
-            product = slope * grad.reshape(grad.shape[: ctx.batch] + (1,) * own + grad.shape[ctx.batch :])
+            product = slope * grad.reshape(
+                grad.shape[: ctx.batch] + (1,) * own + grad.shape[ctx.batch :]
+            )
             out = tuple(range(t.ndim, slope.ndim))
             total = (product.sum(out) if out else product).to(t.dtype)
             # Only where a second derivative is being prepared does it have to be refused.
