@@ -75,7 +75,7 @@ def relative_variance(f: Functional, p: Steps, q: Steps) -> Tensor:
         spread = ((spread[to] * r * r + gap * gap) * q_masses).sum()
         paid = payoff(f, now.time, states)
         if goes_on:
-            swing = Scaled.of(r - 1)
+            swing = r - Scaled.of(torch.ones_like(p_masses))
             growth = ((growth[to] * r * r + swing * swing) * q_masses).sum()
             growth = growth.unless(over, Scaled.of(torch.zeros_like(over, dtype=torch.float64)))
             paid = paid * paid * growth
@@ -89,7 +89,7 @@ def relative_variance(f: Functional, p: Steps, q: Steps) -> Tensor:
     return (spread[0] / (mean * mean)).value
 
 
-def _ratio(p: Tensor, q: Tensor, moot: Tensor, now: Slice) -> Tensor:
+def _ratio(p: Tensor, q: Tensor, moot: Tensor, now: Slice) -> Scaled:
     """Return `p / q`, and 0 where q never comes, which must not matter."""
     missed = (q == 0) & (p > 0) & ~moot
     if bool(missed.any()):
@@ -98,7 +98,8 @@ def _ratio(p: Tensor, q: Tensor, moot: Tensor, now: Slice) -> Tensor:
             f"via never makes a step that matters, at time {now.time} in state {x}: its estimates are "
             "biased; expected a proposal that is positive wherever f p is not 0."
         )
-    return torch.where(q > 0, p / torch.where(q > 0, q, 1.0), 0.0)
+    ratio = Scaled.of(p) / Scaled.of(torch.where(q > 0, q, 1.0))
+    return ratio.unless(q == 0, Scaled.of(torch.zeros_like(q)))
 
 
 def _lattice(steps: Steps) -> LatticeSteps:

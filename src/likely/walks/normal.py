@@ -59,6 +59,10 @@ class NormalSteps(Steps):
         logs = -z.square() / 2 - self.scale.log() - math.log(2 * math.pi) / 2
         return torch.where(torch.from_numpy(running), logs, 0.0).sum(0)
 
+    def __repr__(self) -> str:
+        mean = "a function" if self.drift is not None else f"{float(self.mean):g}"
+        return f"Normal steps of mean {mean} and scale {float(self.scale):g}"
+
     def _mean(self, t: int, x: States) -> Tensor:
         if self.drift is None:
             return self.mean

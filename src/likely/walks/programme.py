@@ -36,13 +36,18 @@ class Grid:
 
     def states(self, t: int) -> States:
         """Return the states within t steps of the start, and at most one step beyond a level."""
+        low, high = self.bounds(t)
+        return np.arange(low, high + 1)
+
+    def bounds(self, t: int) -> tuple[int, int]:
+        """Return the least and the largest of the states."""
         least, most = min(*self.values, 0), max(*self.values, 0)
         low, high = int(self.geometry.start) + t * least, int(self.geometry.start) + t * most
         if self.geometry.absorbing and self.geometry.low is not None:
             low = max(low, int(np.floor(self.geometry.low)) + 1 + least)
         if self.geometry.absorbing and self.geometry.high is not None:
             high = min(high, int(np.ceil(self.geometry.high)) - 1 + most)
-        return np.arange(low, high + 1)
+        return low, high
 
     def after(self, states: States, later: States) -> Tensor:
         """Return where each step leads among the later states, `(values, states)`.

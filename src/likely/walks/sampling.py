@@ -31,8 +31,8 @@ def dtype_of(geometry: Geometry, steps: Steps) -> np.dtype[np.generic]:
         return np.dtype(np.float64)
     if geometry.start != int(geometry.start):
         raise InvalidInput(f"start is {geometry.start}; expected an integer, as the steps are.")
-    states = Grid(geometry, steps.values).states(geometry.horizon or 1)
-    largest = max(abs(int(states[0])), abs(int(states[-1]))) + int(max(map(abs, steps.extent)))
+    bounds = Grid(geometry, steps.values).bounds(geometry.horizon or 1)
+    largest = max(map(abs, bounds)) + int(max(map(abs, steps.extent)))
     return np.dtype(np.min_scalar_type(-2 * largest - 256))
 
 

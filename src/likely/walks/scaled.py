@@ -29,7 +29,8 @@ class Scaled:
     @staticmethod
     def of(values: Tensor, exponent: Tensor | float = 0.0) -> Scaled:
         """Return `values 2^exponent`."""
-        power = torch.frexp(values.detach()).exponent.double()
+        # 2^1000 is finite; subnormal values get a smaller mantissa.
+        power = torch.frexp(values.detach()).exponent.double().clamp(min=-1000)
         mantissa = values * torch.exp2(-power)
         return Scaled(mantissa, torch.where(values.detach() == 0, NOTHING, power + exponent))
 

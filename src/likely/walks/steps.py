@@ -21,6 +21,8 @@ class Steps(ABC):
 
     #: the least and the largest step
     extent: tuple[float, float]
+    #: False where some steps that p makes are never made
+    covers: bool = True
 
     @abstractmethod
     def draw(self, t: int, x: States, most: int, bits: Bits) -> States:
@@ -47,6 +49,9 @@ class LatticeSteps(Steps):
     values: tuple[int, ...]
     #: the probabilities as exact fractions, where they are constant and known as such
     fractions: tuple[Fraction, ...] | None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} steps of {', '.join(f'{v:+d}' for v in self.values)}"
 
     @abstractmethod
     def masses(self, t: int, x: States) -> Tensor:

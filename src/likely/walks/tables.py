@@ -65,7 +65,7 @@ class Feedback(LatticeSteps):
             InvalidInput: it is of a wrong shape, or no probabilities.
         """
         told = torch.as_tensor(self._function(t, told_states(x))).double()
-        if told.ndim < 2 and len(self.values) == 2:
+        if told.shape in ((), (len(x),)) and len(self.values) == 2:
             up = told.expand(len(x))
             told = torch.stack([up, 1 - up], 1)
         if told.shape != (len(x), len(self.values)):
@@ -100,6 +100,7 @@ class Tabulated(LatticeSteps):
     ) -> None:
         self.values, self.extent = tuple(values), (min(values), max(values))
         self.fractions = None
+        self.covers = False
         self.table = table
         self.lowest = lowest
         self._first, self._rest = cut(np.clip(table.cumsum(-1)[..., :-1].transpose(0, 2, 1), 0.0, 1.0))

@@ -87,6 +87,7 @@ class Walk(Law):
         elif p is not None:
             raise InvalidInput("p and steps are both given; expected one of them.")
         self.steps = steps
+        self.covers = steps.covers
         self.name, self.batch_shape, self.device = "Walk", torch.Size(), torch.device("cpu")
         self.dtype = dtype_of(self.geometry, steps)
         self.block = max(1, BLOCK_BYTES // (self.dtype.itemsize * ((horizon or 0) + 1)))
