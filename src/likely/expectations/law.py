@@ -41,6 +41,10 @@ class Law(ABC):
     name: str
     batch_shape: torch.Size
     device: torch.device
+    #: draws that fit into memory at once; blocks are no larger
+    block: int = 100_000
+    #: False for a proposal that is 0 where p is not, so that its weights do not have the mean 1
+    covers: bool = True
 
     @abstractmethod
     def draw(self, n: int, seed: int, attached: bool) -> Shaped[Tensor, "n *rest"]:
