@@ -23,6 +23,7 @@ from torch.distributions import Bernoulli, Distribution, Independent, Normal
 from torch.nn import functional as F
 
 import likely
+from likely.seeds import borrowed_global_state, seed_borrowed
 
 WAYS = {
     "Bernoulli, score, no baseline": ("score", "none"),
@@ -62,9 +63,8 @@ class VAE(nn.Module):
 
     def bound(self, x: Tensor, n: int, grad: str | None, baseline: str | None, seed: int) -> Tensor:
         """The evidence lower bound of each picture, from n draws."""
-        return likely.elbo(
-            lambda z: self.log_joint(x, z), self.q(x), n, grad, baseline=baseline, seed=seed, batched=True
-        ).mean
+        q, how = self.q(x), {"baseline": baseline, "seed": seed, "batched": True}
+        return likely.elbo(lambda z: self.log_joint(x, z), q, n, grad, **how).mean
 
 
 def spread(model: VAE, x: Tensor, n: int, grad: str, baseline: str | None) -> float:
@@ -80,8 +80,9 @@ def spread(model: VAE, x: Tensor, n: int, grad: str, baseline: str | None) -> fl
 def train(options: argparse.Namespace, train_x: Tensor, test_x: Tensor, way: str) -> dict[str, list]:
     """Train one model, and keep its test bound and gradient variance along the way."""
     grad, baseline = WAYS[way]
-    torch.manual_seed(0)
-    model = VAE(train_x.shape[1], options.latents, options.width, way.startswith("Bernoulli"))
+    with borrowed_global_state():
+        seed_borrowed(0)
+        model = VAE(train_x.shape[1], options.latents, options.width, way.startswith("Bernoulli"))
     optimiser = torch.optim.Adam(model.parameters(), lr=options.lr)
     order = torch.Generator().manual_seed(0)
     curve: dict[str, list] = {"step": [], "bound": [], "variance": []}
