@@ -18,6 +18,8 @@ from likely.expectations.tails import pareto_k, threshold
 
 #: fewer hits than this are named in `warnings`
 FEW = 20
+#: with fewer weights than this their mean is not judged
+MANY = 100
 
 
 @final
@@ -35,6 +37,7 @@ class Estimate:
         bound: the largest value that a weight can have; infinity where unknown.
         exact: the sum went over the whole support, so there is no error bar.
         partial: the run was interrupted before all draws were made.
+        notes: what else is to be said in `warnings`.
 
     Example:
         >>> from likely import expect
@@ -53,6 +56,7 @@ class Estimate:
     bound: float = 1.0
     exact: bool = False
     partial: bool = False
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def moments(self) -> Moments:
@@ -116,7 +120,7 @@ class Estimate:
         Raises:
             InvalidInput: level is not between 0 and 1, or most is not positive.
         """
-        if not 0 < level < 1 or not most > 0:
+        if not isinstance(level, int | float) or not 0 < level < 1 or not most > 0:
             raise InvalidInput(
                 f"level={level}, most={most}; expected a level between 0 and 1, a positive most."
             )
@@ -189,9 +193,26 @@ class Estimate:
             found.append(f"only {hits} hits")
         seen = self.hits >= FEW
         k = self.khat[seen]
+        k = k[k.isfinite()]  # infinite: too few hits to tell, or a bounded tail
         if not (self.event and self._plain) and (k > threshold(self.n)).any():
             found.append(f"heavy tail, k-hat {k.max().item():.2f}")
-        return tuple(found)
+        if (off := self._off_weights()) is not None:
+            found.append(f"mean weight {off:.3g}, not 1: via does not cover p, or p is not normalised")
+        return (*found, *self.notes)
+
+    def _off_weights(self) -> float | None:
+        """The mean weight where it cannot be 1, by more than five standard errors.
+
+        Above 1, p is not normalised. Below 1 may mean that via leaves out some of p, which is as it
+        should be where f vanishes: it counts only if f did not vanish at any draw.
+        """
+        m = self.moments
+        if m.w is None or m.ww is None or m.b is not None or m.units < MANY:
+            return None
+        mean = m.w * m.scale.exp()
+        error = (m.ww / (m.units - 1) / m.units).sqrt() * m.scale.exp()
+        off = (mean - 1 > 5 * error) | ((1 - mean > 5 * error) & (m.hits == m.n))
+        return float(mean[off].flatten()[0]) if off.any() else None
 
     def __add__(self, other: Estimate) -> Estimate:
         """Merge two estimates from disjoint samples; the larger bound on the weights holds."""
@@ -221,7 +242,9 @@ class Estimate:
             high = self.interval()[1].item()
             return f"no event seen in {m.n:,} draws; at most {high:.3g} (95%)"
         facts = [f"n={m.n:,}", f"hits={int(self.hits):,}", f"ess={self.ess.item():,.0f}"]
-        facts += [f"k-hat={self.khat.item():.2f}", *self.warnings]
+        if self.khat < math.inf:  # enough hits to tell
+            facts.append(f"k-hat={self.khat.item():.2f}")
+        facts += self.warnings
         return f"{self.mean.item():.6g} +- {self.stderr.item():.2g} ({', '.join(facts)})"
 
     @property

@@ -14,9 +14,10 @@ from torch import Tensor
 from likely.density import evaluating
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.baselines import Baseline
+from likely.expectations.checks import whole
 from likely.expectations.estimate import Estimate
 from likely.expectations.gradient import Block, Gradient, Values
-from likely.expectations.law import AnyLaw, Law, derived, law_of
+from likely.expectations.law import AnyLaw, Law, TorchLaw, derived, law_of
 from likely.expectations.mixture import Mixture
 from likely.expectations.names import gradient_of, root_of
 from likely.expectations.problem import Function, Problem
@@ -93,9 +94,11 @@ def expect(
     law = law_of(p, batched)
     problem = _problem(f, p, law, via, sampling or INDEPENDENT, normalise, batched)
     most = n if n is not None else 1000 if until is None else MOST
-    for name, number in (("n", most), ("block", block or 1), ("workers", workers)):
-        if not isinstance(number, int) or number < 1:
-            raise InvalidInput(f"{name} is {number!r:.40}; expected an integer of 1 or more.")
+    whole("n", most)
+    whole("block", 1 if block is None else block)
+    whole("workers", workers)
+    if until is not None and not isinstance(until, rel):
+        raise InvalidType(f"until is {until!r:.40}; expected a rule, such as rel(0.1).")
     root = root_of(seed, generator)
     how = gradient_of(grad, baseline)
     if workers > 1 and not isinstance(how, Values):
@@ -137,7 +140,8 @@ def _run(
             if done is None:
                 raise
             return replace(done, partial=True)
-    return cast(Estimate, done)  # there is at least one block
+    last = cast(Estimate, done)  # there is at least one block
+    return last if until is None else replace(last, notes=(f"ended before {until} was reached",))
 
 
 def _one(problem: Problem, draw: Block, n: int, root: int, b: int) -> Estimate:
@@ -160,11 +164,15 @@ def _problem(
 ) -> Problem:
     if not callable(f):
         raise InvalidType(f"f is a {type(f).__name__}; expected a function of the draws.")
+    if not isinstance(sampling, Sampling):
+        raise InvalidType(f"sampling is {sampling!r:.60}; expected a value, such as Sobol().")
     if via is None:
         return Problem(f, law, None, sampling, normalise, 1.0)
-    if isinstance(via, Sequence):
+    if isinstance(via, Sequence) and not isinstance(via, str):
         via = Mixture(via)
     if isinstance(via, Mixture):
+        for component in via.laws:
+            _same_event(law, component)
         if batched:
             raise InvalidInput("a list of proposals serves one problem; expected batched=False.")
         share = via.share_of(p)
@@ -174,7 +182,17 @@ def _problem(
         raise InvalidInput(
             f"via has batch shape {tuple(q.batch_shape)}; expected that of p, {tuple(law.batch_shape)}."
         )
+    _same_event(law, q)
     return Problem(f, law, q, sampling, normalise, torch.inf)
+
+
+def _same_event(p: Law, q: Law) -> None:
+    """Refuse draws of another shape, which log_prob would broadcast."""
+    if isinstance(p, TorchLaw) and isinstance(q, TorchLaw) and p.event_shape != q.event_shape:
+        raise InvalidInput(
+            f"via draws events of shape {tuple(q.event_shape)}; expected those of p, "
+            f"{tuple(p.event_shape)}."
+        )
 
 
 def _sizes(n: int, block: int, problem: Problem) -> list[int]:
