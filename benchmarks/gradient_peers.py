@@ -197,7 +197,9 @@ def by_storchastic(problem: Problem, n: int) -> dict[str, Contestant]:
     )
 
     def step(method: Callable[[], object], leaves: list[Tensor]) -> None:
-        storch.add_cost(problem.f(method()(problem.law(*leaves))), "f")
+        law = problem.law(*leaves)
+        law._validate_args = False  # its draws are no tensors, which torch would refuse
+        storch.add_cost(problem.f(method()(law)), "f")
         storch.backward()
 
     found = {}

@@ -115,7 +115,8 @@ def draw(curves: dict[str, dict[str, list]], path: str) -> None:
     right.set_yscale("log")
     for axis in (left, right):
         axis.set_xlabel("step")
-    left.legend(fontsize="small")
+    handles, names = left.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize="small")
     figure.savefig(path, dpi=110)
 
 

@@ -90,5 +90,5 @@ def test_bad_input() -> None:
         adapt(rare, P, flows.nice((2,), width=4), 1.0)
     with pytest.raises(InvalidInput, match="one a draw"):
         adapt(lambda x: x[:, None], P, shifted, 4.0)
-    with pytest.raises(InvalidInput, match="integer of 2 or more"):
+    with pytest.raises(InvalidInput, match="n is 1; expected an integer of 2 or more"):
         adapt(rare, P, shifted, 4.0, n=1)
