@@ -233,7 +233,7 @@ def more_sets() -> dict[str, Case]:
         ),
         "budget without bounds": budget(-inf, inf, mixed, Rows(torch.tensor([0.5, -2.0, 3.0])), SHAPE),
         "budget from below": budget(0.0, inf, ones, 1.0, SHAPE),
-        "observed and a budget": budget(
+        "values and a budget": budget(
             Rows(torch.where(some, known, 0.0)),
             Rows(torch.where(some, known, 1.0)),
             ones,
