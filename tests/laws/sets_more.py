@@ -1,7 +1,7 @@
 """More sets in plain words: the cone, bounds with one equality, products, equalities by function."""
 
 from collections.abc import Callable
-from math import inf, sqrt
+from math import inf, nan, sqrt
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from likely.sets import (
     Box,
     BoxHyperplane,
     ConvexSet,
+    Observed,
     Product,
     SecondOrderCone,
 )
@@ -182,6 +183,21 @@ def hyperplane_and_boxes(low: Tensor, high: Tensor, a: Tensor, b: Tensor) -> Con
     return Box(low, inf) & (Affine(a, b) & Box(-inf, high))
 
 
+def observed_and_budget(low: Tensor, high: Tensor, a: Tensor, b: Tensor) -> ConvexSet:
+    mask = low == high
+    values, least, most = (
+        torch.where(mask, low, nan),
+        low.masked_fill(mask, 0),
+        high.masked_fill(mask, 1),
+    )
+    return Observed(mask, values) & BoxHyperplane(least, most, a, b)
+
+
+def bounded_and_budget(low: Tensor, high: Tensor, a: Tensor, b: Tensor) -> ConvexSet:
+    mask = low == high
+    return BoxHyperplane(-inf, inf, a, b) & (Box(low, high) & Observed(mask, low))
+
+
 def fold(x: Tensor) -> Tensor:
     return torch.cat([x[..., 1:10], x[..., 10:] + x[..., :1]], -1)
 
@@ -200,6 +216,7 @@ def more_sets() -> dict[str, Case]:
     kernel = torch.tensor([[[0.25, 0.5, 0.25]]], dtype=torch.float64)
     mask = torch.tensor([[True, False, True, False, False], [False, True, True, False, True]])
     totals = Rows(torch.tensor([0.5, 1.0, 4.0]))
+    some, known = draw(*SHAPE, seed=44) < 0.3, draw(*SHAPE, seed=45)
     return {
         "cone": cone(SHAPE),
         "cone of images": cone(IMAGES),
@@ -216,6 +233,22 @@ def more_sets() -> dict[str, Case]:
         ),
         "budget without bounds": budget(-inf, inf, mixed, Rows(torch.tensor([0.5, -2.0, 3.0])), SHAPE),
         "budget from below": budget(0.0, inf, ones, 1.0, SHAPE),
+        "values and a budget": budget(
+            Rows(torch.where(some, known, 0.0)),
+            Rows(torch.where(some, known, 1.0)),
+            ones,
+            4.0,
+            SHAPE,
+            observed_and_budget,
+        ),
+        "bounds, values and a budget": budget(
+            Rows(torch.where(some, known, -0.5)),
+            Rows(torch.where(some, known, 1.5)),
+            ones,
+            4.0,
+            SHAPE,
+            bounded_and_budget,
+        ),
         "budget of all": budget(0.25, 0.75, ones, 7.5, SHAPE),
         "budget of nothing": budget(0.0, inf, ones, 0.0, SHAPE),
         "budget of one entry": budget(-1.0, 1.0, torch.tensor([-1.0]), 0.5, (ROWS, 1)),

@@ -8,7 +8,7 @@ import torch
 
 from laws.sets_case import length
 from likely.errors import Infeasible, InvalidInput, InvalidType
-from likely.sets import Affine, Box, BoxHyperplane, Simplex
+from likely.sets import Affine, Box, BoxHyperplane, Observed, Simplex
 
 ONES = torch.ones(3)
 
@@ -191,3 +191,16 @@ def test_bounds_that_only_the_points_settle_are_checked_on_use() -> None:
     assert s.project(torch.zeros(1, 3, 1)).flatten().tolist() == [1.0, 2.0, 2.0]
     with pytest.raises(Infeasible, match=r"b is 5 in row 0, .* from 0 to 3 only"):
         s.project(torch.zeros(3, 3))
+
+
+def test_measured_shares_of_a_budget_are_fixed() -> None:
+    keep = Observed(torch.tensor([True, False, False]), torch.tensor([0.5, 9.0, 9.0]))
+    s = keep & BoxHyperplane(0.0, 1.0, ONES, 1.0)
+    for junk in (nan, inf, -1e30, 0.5):
+        assert s.project(torch.tensor([[junk, 1.0, 0.75]])).tolist() == [[0.5, 0.375, 0.125]]
+    # Right by chance: the sum was met with another value than the measured one.
+    assert s.project(torch.tensor([[0.0, 0.5, 0.5]])).tolist() == [[0.5, 0.25, 0.25]]
+    with pytest.raises(Infeasible, match=r"0\.5 at index \(0,\)"):
+        keep & BoxHyperplane(0.0, 0.25, ONES, 0.5)
+    with pytest.raises(Infeasible, match=r"b is 3, .* from 0.5 to 2.5 only"):
+        keep & BoxHyperplane(0.0, 1.0, ONES, 3.0)

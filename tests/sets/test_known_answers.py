@@ -7,7 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from likely.sets import Affine, Ball, ConvexSet, Halfspace, L1Ball, Monotone, Simplex
+from likely.sets import (
+    Affine,
+    AffineOperator,
+    Ball,
+    Box,
+    ConvexSet,
+    Halfspace,
+    L1Ball,
+    Monotone,
+    Observed,
+    Product,
+    Simplex,
+)
 
 
 def test_known_projections() -> None:
@@ -95,3 +107,24 @@ def test_batches_without_rows_stay_empty(large: Callable) -> None:
     for s in large(4).values():
         assert s.project(torch.zeros(0, 2, 2)).shape == (0, 2, 2)
         assert s.violation(torch.zeros(0, 2, 2)).shape == (0,)
+
+
+def test_sets_say_what_they_are() -> None:
+    keep = Observed(torch.tensor([True, False]), torch.zeros(3, 2))
+    for s, text in (
+        (Box(0.0, 1.0), "Box(low=0.0, high=1.0)"),
+        (Ball(torch.zeros(2), 0.5), "Ball(center=Tensor(2,), radius=0.5)"),
+        (Monotone(), "Monotone()"),
+        (Box(-0.5, 0.25) & keep, None),
+        (AffineOperator(torch.abs, torch.zeros(1, 2)), None),
+        (
+            Product((slice(0, 2), Simplex(1.0))),
+            "Product(parts=((slice(0, 2, None), Simplex(total=1.0))))",
+        ),
+        (
+            Ball(0.0, 1.0) & keep,
+            "Intersection(parts=(Ball(center=0.0, radius=1.0), "
+            "Observed(mask=Tensor(3, 2), values=Tensor(3, 2))), tol=None, max_steps=10000)",
+        ),
+    ):
+        assert repr(s) == text if text else len(repr(s)) < 120

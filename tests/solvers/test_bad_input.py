@@ -1,6 +1,7 @@
 """Methods, functions, starts and sets that are refused at the door."""
 
 import math
+import re
 from collections.abc import Callable
 
 import pytest
@@ -46,8 +47,28 @@ def test_bad_schedules_are_refused(method: type[Method], bad: dict) -> None:
 @pytest.mark.parametrize("rate", [0.0, -1.0, math.inf, math.nan])
 def test_bad_rates_are_refused(method: type[Method], names: list[str], rate: float) -> None:
     for name in names:
-        with pytest.raises(InvalidInput, match=f"got {rate} "):
+        with pytest.raises(InvalidInput, match=f"{name} is {rate};"):
             method(**{name: rate})
+
+
+@pytest.mark.parametrize(
+    "method, names",
+    [
+        *[(m, ["steps", "tol"]) for m in EVERY],
+        (ProjectedGradient, ["lr"]),
+        (Annealed, ["scale", "offset", "batch", "noise"]),
+        (ProjectedAdam, ["lr", "eps", "betas"]),
+        (Accelerated, ["lr"]),
+        (SpectralProjectedGradient, ["memory"]),
+    ],
+)
+def test_what_is_no_number_is_refused(method: type[Method], names: list[str]) -> None:
+    for name in names:
+        for bad in ("1e-3", [1.0], *([1.5] if name in ("steps", "memory") else [])):
+            with pytest.raises(InvalidType, match=re.escape(f"{name} is {bad!r};")):
+                method(**{name: bad})
+    with pytest.raises(InvalidType, match=r"a beta is '0\.9'"):
+        ProjectedAdam(betas=("0.9", 0.9))
 
 
 @pytest.mark.parametrize("method", ["adam", ProjectedAdam, 3])
@@ -131,9 +152,9 @@ def test_a_schedule_and_a_search_exclude_each_other() -> None:
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, math.inf, math.nan])
 def test_a_schedule_starts_with_a_rate(rate: float) -> None:
-    with pytest.raises(InvalidInput, match=f"got {rate} "):
+    with pytest.raises(InvalidInput, match=f"lr is {rate};"):
         ProjectedGradient(lr=lambda k: rate)
-    with pytest.raises(InvalidInput, match=f"got {rate} "):
+    with pytest.raises(InvalidInput, match=f"lr is {rate};"):
         ProjectedGradient(lr=rate, backtracking=True)
 
 

@@ -204,3 +204,10 @@ def test_the_conditional_mean_of_a_gaussian(sure: Method) -> None:
         o, m = mask[i], ~mask[i]
         shift = torch.linalg.solve(q[i][m][:, m], q[i][m][:, o] @ (x[i] - mean[i])[o])
         torch.testing.assert_close(sol.x[i][m], mean[i][m] - shift, rtol=0, atol=1e-6)
+
+
+def test_a_solution_says_how_it_ended() -> None:
+    start = torch.tensor([[0.0], [1.0]])
+    sol = minimize(lambda x: (x - 1).square().sum(1), start, method=ProjectedGradient(lr=0.5, tol=1e-6))
+    text = "Solution(2 CONVERGED; x (2, 1), value 0, stationarity 0, steps 0 to 1)"
+    assert repr(sol) == text

@@ -13,6 +13,7 @@ from likely.errors import Infeasible, InvalidInput
 from likely.sets.affine import Affine
 from likely.sets.box import Box
 from likely.sets.convex import ConvexSet, closed_form, rows_of, together, with_parameters
+from likely.sets.observed import BoundedObserved, Observed
 from likely.sets.parameters import column, double, flat, like, one_each, select_each
 
 
@@ -26,6 +27,7 @@ class BoxHyperplane(ConvexSet):
     once, and t follows from the entries that are free. Points inside keep every bit. The arithmetic is
     in float64 and rounded once: bounds hold exactly, in the dtype of y, and the violation of a
     projected point x is at most `2 eps ||x||_2`, eps being that of this dtype, however far away y is.
+    `Observed & BoxHyperplane` is one more: measured entries have their value as both bounds.
 
     Args:
         low: lower bound, a number or a tensor that broadcasts to `(B, *event)`; `-inf` for none.
@@ -82,6 +84,8 @@ class BoxHyperplane(ConvexSet):
         if not self._settled:
             _check(_bound(self.box.low, y), _bound(self.box.high, y), a, b)
         done = ((low <= rows) & (rows <= high)).all(1, keepdim=True) & (excess == 0)
+        # Whatever y holds there, NaN included, entries between equal bounds are known.
+        rows = torch.where((low == high) & (rows != low), low, rows)
         for _ in range(2):  # a step along a changes no answer; from nearby, t keeps its digits
             with torch.no_grad():
                 if done.all():
@@ -193,6 +197,19 @@ def _(box: Box, affine: Affine) -> ConvexSet:
 def _(box: Box, both: BoxHyperplane) -> ConvexSet:
     meet = box & both.box
     return BoxHyperplane(meet.low, meet.high, both.a, both.b)  # type: ignore[attr-defined]
+
+
+@closed_form(Observed, BoxHyperplane)
+def _(observed: Observed, both: BoxHyperplane) -> ConvexSet:
+    mask, values = observed.mask, observed.values
+    BoundedObserved(both.box, observed)  # raises where a measured value lies outside the bounds
+    low, high = (torch.where(mask, values, b.to(mask.device)) for b in (both.box.low, both.box.high))
+    return BoxHyperplane(low, high, both.a, both.b)
+
+
+@closed_form(BoundedObserved, BoxHyperplane)
+def _(bounded: BoundedObserved, both: BoxHyperplane) -> ConvexSet:
+    return bounded.observed & (bounded.box & both)
 
 
 @rows_of.register

@@ -26,6 +26,10 @@ class ConvexSet(ABC):
     def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return how far each row is outside, in the units of `x`: 0.0 exactly when inside."""
 
+    def __repr__(self) -> str:
+        given = (f"{k}={_short(v)}" for k, v in vars(self).items() if not k.startswith("_"))
+        return f"{type(self).__name__}({', '.join(given)})"
+
     def contains(self, x: Float[Tensor, "batch *event"], atol: float = 0.0) -> Bool[Tensor, " batch"]:
         """Return for each row whether its violation is at most `atol`.
 
@@ -43,6 +47,15 @@ class ConvexSet(ABC):
         from likely.sets.intersection import intersect
 
         return intersect(self, other)
+
+
+def _short(value: Any) -> str:
+    """Return a parameter for reading: numbers as they are, tensors as their shapes."""
+    if isinstance(value, Tensor):
+        return str(value.item()) if not value.ndim else f"Tensor{tuple(value.shape)}"
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(_short, value))})"
+    return getattr(value, "__name__", None) or repr(value)
 
 
 CLOSED_FORMS: dict[tuple[type[ConvexSet], type[ConvexSet]], Callable[[Any, Any], ConvexSet]] = {}

@@ -52,7 +52,7 @@ class Accelerated(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_rate(self.lr)
+        check_rate("lr", self.lr)
 
     def init(self, x: Tensor) -> State:
         """All points start together."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from likely.errors import InvalidInput
-from likely.solvers.method import Evaluated, Method, Projection, State, Step, check_rate
+from likely.errors import InvalidInput, InvalidType
+from likely.solvers.method import Evaluated, Method, Projection, State, Step, check_kind, check_rate
 
 
 @final
@@ -48,8 +49,12 @@ class ProjectedAdam(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_rate(self.lr)
-        check_rate(self.eps)
+        check_rate("lr", self.lr)
+        check_rate("eps", self.eps)
+        if not isinstance(self.betas, tuple | list) or len(self.betas) != 2:
+            raise InvalidType(f"betas is {self.betas!r:.80}; expected a pair of numbers.")
+        for beta in self.betas:
+            check_kind("a beta", beta, Real)
         if not all(0 <= b < 1 for b in self.betas):
             raise InvalidInput(f"betas are {self.betas}; expected two decays from 0 to below 1.")
 

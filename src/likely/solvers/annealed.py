@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, final
 
 import torch
 from torch import Tensor
 
 from likely.errors import InvalidInput
-from likely.solvers.method import Evaluated, Method, Projection, State, Step, check_rate
+from likely.solvers.method import Evaluated, Method, Projection, State, Step, check_kind, check_rate
 
 
 @final
@@ -43,8 +44,9 @@ class Annealed(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for rate in (self.scale, self.offset, self.batch):
-            check_rate(rate)
+        for name in ("scale", "offset", "batch"):
+            check_rate(name, getattr(self, name))
+        check_kind("noise", self.noise, Real)
         if not 0 <= self.noise < math.inf:
             raise InvalidInput(f"noise is {self.noise}; expected a standard deviation of 0 or more.")
 

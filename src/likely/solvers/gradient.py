@@ -58,7 +58,7 @@ class ProjectedGradient(Method):
         super().__post_init__()
         if callable(self.lr) and self.backtracking:
             raise InvalidInput("lr is a schedule, and backtracking is on; expected one of the two.")
-        check_rate(self.lr(0) if callable(self.lr) else self.lr)
+        check_rate("lr", self.lr(0) if callable(self.lr) else self.lr)
 
     def init(self, x: Tensor) -> State:
         """With backtracking: the point last taken, and the step of each row."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from likely.errors import InvalidInput
+from likely.errors import InvalidInput, InvalidType
 
 State: TypeAlias = dict[str, Tensor]
 Projection: TypeAlias = Callable[[Tensor], Tensor]
@@ -54,6 +55,9 @@ class Method(ABC):
     keep: Literal["last", "best"] = "best"
 
     def __post_init__(self) -> None:
+        check_kind("steps", self.steps, Integral)
+        if self.tol is not None:
+            check_kind("tol", self.tol, Real)
         if (
             self.steps < 0
             or self.keep not in ("last", "best")
@@ -83,11 +87,20 @@ class Method(ABC):
         """
 
 
-def check_rate(rate: float | Tensor) -> None:
-    """Raise InvalidInput unless a rate or scale is positive and finite."""
+def check_kind(name: str, value: object, kind: type) -> None:
+    """Raise InvalidType unless a setting is a number of this kind, `Real` or `Integral`."""
+    if not isinstance(value, kind):
+        expected = "a whole number" if kind is Integral else "a number"
+        raise InvalidType(f"{name} is {value!r:.80}; expected {expected}.")
+
+
+def check_rate(name: str, rate: float | Tensor) -> None:
+    """Raise InvalidType unless a rate or scale is a number, InvalidInput unless it is positive."""
+    if not isinstance(rate, Tensor):
+        check_kind(name, rate, Real)
     given = torch.as_tensor(rate)
     if not ((given > 0) & given.isfinite()).all():
-        raise InvalidInput(f"got {rate} for a rate or scale; expected a positive, finite number.")
+        raise InvalidInput(f"{name} is {rate}; expected a positive, finite number.")
 
 
 def column(numbers: Shaped[Tensor, " batch"], x: Shaped[Tensor, "batch *event"]) -> Tensor:

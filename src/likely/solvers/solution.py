@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 from typing import final
@@ -42,7 +43,7 @@ class Status(Enum):
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Solution:
     """The outcome of `minimize`, row by row."""
 
@@ -59,6 +60,21 @@ class Solution:
     evaluations: Int[Tensor, " batch"]
     #: why each row stopped
     status: tuple[Status, ...]
+
+    def __repr__(self) -> str:
+        ends = ", ".join(f"{n} {end.name}" for end, n in Counter(self.status).items())
+        return (
+            f"Solution({ends}; x {tuple(self.x.shape)}, value {_range(self.value)}, "
+            f"stationarity {_range(self.stationarity)}, steps {_range(self.steps)})"
+        )
+
+
+def _range(numbers: Tensor) -> str:
+    """Return the least and the greatest, or the one number that they are."""
+    if not len(numbers):
+        return "of no row"
+    low, high = numbers.min().item(), numbers.max().item()
+    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
 
 
 @final

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import final
 
 import torch
 from torch import Tensor
 
 from likely.errors import InvalidInput
-from likely.solvers.method import Evaluated, Method, Projection, State, Step, column, descends, inner
+from likely.solvers.method import (
+    Evaluated,
+    Method,
+    Projection,
+    State,
+    Step,
+    check_kind,
+    column,
+    descends,
+    inner,
+)
 
 
 @final
@@ -32,6 +43,7 @@ class SpectralProjectedGradient(Method):
 
     Raises:
         InvalidInput: memory is less than 1.
+        InvalidType: a setting is no number.
 
     Reference: Birgin, Martinez, Raydan 2000, algorithm SPG2; Barzilai, Borwein 1988; Grippo,
     Lampariello, Lucidi 1986.
@@ -44,6 +56,7 @@ class SpectralProjectedGradient(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_kind("memory", self.memory, Integral)
         if self.memory < 1:
             raise InvalidInput(f"memory is {self.memory}; expected at least 1 value to compare with.")
 
