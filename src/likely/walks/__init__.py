@@ -1,0 +1,1 @@
+"""Stopped random walks and rare events."""
