@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from likely.errors import InvalidInput, InvalidType
-from likely.expectations.law import AnyLaw, TorchLaw, entries, law_of
+from likely.expectations.law import AnyLaw, Law, TorchLaw, entries, law_of
 
 
 @final
@@ -89,3 +89,35 @@ def standardised(f: Callable[[Tensor], Tensor], p: AnyLaw) -> Standardised:
         )
     loc = base.loc.detach()  # torch has made both of one shape
     return Standardised(f, loc, base.scale.detach())
+
+
+@final
+class Scaled(Law):
+    """The law of `loc + scale z` for z of another law over flat rows.
+
+    Args:
+        law: of z, `(n, dim)`.
+        loc: `(*event)`.
+        scale: positive, `(*event)`.
+    """
+
+    batch_shape = torch.Size()
+
+    def __init__(
+        self, law: AnyLaw, loc: Float[Tensor, "*event"], scale: Float[Tensor, "*event"]
+    ) -> None:
+        self.law = law_of(law)
+        self.loc = loc
+        self.scale = scale
+        self.name = self.law.name
+        self.device = loc.device
+
+    def draw(self, n: int, seed: int, attached: bool) -> Float[Tensor, "n *event"]:
+        """Return draws of that law, scaled, in the dtype of loc."""
+        z = self.law.draw(n, seed, attached).to(self.loc)
+        return self.loc + self.scale * z.reshape(-1, *self.loc.shape)
+
+    def log_prob(self, x: Float[Tensor, "n *event"]) -> Float[Tensor, " n"]:
+        """Return `log q(z) - sum log scale`."""
+        z = ((x - self.loc) / self.scale).flatten(1)
+        return self.law.log_prob(z).double() - self.scale.double().log().sum()
