@@ -11,8 +11,8 @@ from torch import Tensor
 
 from likely.errors import InvalidInput
 
-#: a number for each of n states, at so many times: `(n, *state)`, `(n,)` -> `(n,)`
-OfState: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+#: (time, states) -> a value for each of n states, `(n,)`
+OfState: TypeAlias = Callable[[int, Tensor], Tensor]
 
 
 @final
@@ -22,23 +22,22 @@ class Chain:
 
     Args:
         start: `(n, generator) -> states (n, *state)`, at time 0.
-        step: `(states, times, generator) -> states` one later; times are integers `(n,)`.
+        step: `(time, states, generator) -> states` one later.
         horizon: the last time.
-        stopped: `(states, times) -> booleans (n,)`; None for never before the horizon.
+        stopped: `(time, states) -> booleans (n,)`; None for never before the horizon.
 
     Raises:
         InvalidInput: the horizon is below 1.
 
     Example:
-        >>> normal = lambda n, generator: torch.zeros(n, dtype=torch.float64)
-        >>> def step(x, t, generator):
+        >>> def step(t, x, generator):
         ...     return x + torch.randn(x.shape, generator=generator, dtype=x.dtype)
-        >>> Chain(normal, step, horizon=10).horizon
+        >>> Chain(lambda n, generator: torch.zeros(n).double(), step, horizon=10).horizon
         10
     """
 
     start: Callable[[int, torch.Generator], Tensor]
-    step: Callable[[Tensor, Tensor, torch.Generator], Tensor]
+    step: Callable[[int, Tensor, torch.Generator], Tensor]
     horizon: int
     stopped: OfState | None = None
 

@@ -22,7 +22,7 @@ class Records:
     Args:
         chain: what runs.
         target: the score at which a path need not go on.
-        score: of states and times; None for the state itself.
+        score: of (time, states); None for the state itself.
         n: how many paths.
         generator: where randomness comes from.
     """
@@ -38,48 +38,55 @@ class Records:
         if not isinstance(states, Tensor) or states.shape[:1] != (n,):
             got = tuple(states.shape) if isinstance(states, Tensor) else type(states).__name__
             raise InvalidInput(f"start({n}, generator) returned {got}; expected a tensor of {n} rows.")
-        times = torch.zeros(n, dtype=torch.long)
         #: the highest score of each path
-        self.best = self.score(states, times)
+        self.best = self.score(0, states)
         #: how many records each path has
         self.count = torch.ones(n, dtype=torch.long)
         #: rising scores with infinity after the last; times and states of the records
         self.scores = self.best[:, None].clone()
-        self.times = times[:, None].clone()
+        self.times = torch.zeros(n, 1, dtype=torch.long)
         self.states = states[:, None].clone()
 
-    def score(self, states: Tensor, times: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    def score(self, time: int, states: Tensor) -> Float[Tensor, " n"]:
         """Return the score, checked, in float64."""
-        value = states if self._score is None else self._score(states, times)
+        value = states if self._score is None else self._score(time, states)
         if not isinstance(value, Tensor) or value.dtype == torch.bool:
             kind = "booleans" if isinstance(value, Tensor) else f"a {type(value).__name__}"
             raise InvalidType(f"score returned {kind}; expected a number for each state.")
-        if value.shape != times.shape:
+        if value.shape != states.shape[:1]:
             raise InvalidInput(
                 f"score gives shape {tuple(value.shape)} for states of shape {tuple(states.shape)}; "
-                f"expected {tuple(times.shape)}, one number for each state."
+                f"expected ({len(states)},), one number for each state."
             )
         if value.isnan().any():
             raise InvalidInput(f"score returned NaN for {int(value.isnan().sum())} states.")
         return value.double()
 
     def run(self, rows: Int[Tensor, " m"]) -> None:
-        """Let paths go on from their last records until they stop, reach the target or the horizon."""
-        last = self.count[rows] - 1
-        states, times = self.states[rows, last], self.times[rows, last]
-        go = self._going(self.best[rows], states, times)
-        while True:
+        """Let paths go on from their last records until they stop, reach the target or the horizon.
+
+        They go on together: each joins at the time of its last record.
+        """
+        begin = self.times[rows, self.count[rows] - 1]
+        times, sizes = begin.unique(return_counts=True)  # type: ignore[no-untyped-call]
+        groups = torch.split(rows[begin.argsort()], sizes.tolist())
+        joining = dict(zip(times.tolist(), groups, strict=True))
+        rows, states, time = rows[:0], self.states[:0, 0], 0
+        while joining or len(rows):
+            time = time + 1 if len(rows) else min(joining)
+            if len(rows):
+                states = self.chain.step(time - 1, states, self.generator)
+                score = self.score(time, states)
+                up = score > self.best[rows]
+                if up.any():
+                    self._append(rows[up], score[up], states[up], time)
+            if time in joining:
+                new = joining.pop(time)
+                rows = torch.cat([rows, new])
+                states = torch.cat([states, self.states[new, self.count[new] - 1]])
+            go = self._going(time, rows, states)
             if not go.all():
-                rows, states, times = rows[go], states[go], times[go]
-            if not len(rows):
-                return
-            states = self.chain.step(states, times, self.generator)
-            times = times + 1
-            score = self.score(states, times)
-            up = score > self.best[rows]
-            if up.any():
-                self._append(rows[up], score[up], states[up], times[up])
-            go = self._going(score, states, times)
+                rows, states = rows[go], states[go]
 
     def branch(
         self, rows: Int[Tensor, " m"], parents: Int[Tensor, " m"], levels: Float[Tensor, " m"]
@@ -94,18 +101,20 @@ class Records:
         self.times[rows] = self.times[parents]
         self.states[rows] = self.states[parents]
 
-    def _going(self, score: Tensor, states: Tensor, times: Tensor) -> Tensor:
-        go = (score < self.target) & (times < self.chain.horizon)
-        return go if self.chain.stopped is None else go & ~self.chain.stopped(states, times)
+    def _going(self, time: int, rows: Tensor, states: Tensor) -> Tensor:
+        if time >= self.chain.horizon:
+            return torch.zeros_like(rows, dtype=torch.bool)
+        go = self.best[rows] < self.target  # to reach it makes a record
+        return go if self.chain.stopped is None else go & ~self.chain.stopped(time, states)
 
-    def _append(self, rows: Tensor, score: Tensor, states: Tensor, times: Tensor) -> None:
+    def _append(self, rows: Tensor, score: Tensor, states: Tensor, time: int) -> None:
         place = self.count[rows]
         while int(place.max()) >= self.scores.shape[1]:
             self.scores = torch.cat([self.scores, torch.full_like(self.scores, torch.inf)], 1)
             self.times = torch.cat([self.times, torch.zeros_like(self.times)], 1)
             self.states = torch.cat([self.states, torch.zeros_like(self.states)], 1)
         self.scores[rows, place] = score
-        self.times[rows, place] = times
+        self.times[rows, place] = time
         self.states[rows, place] = states
         self.best[rows] = score
         self.count[rows] = place + 1

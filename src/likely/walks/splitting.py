@@ -26,7 +26,7 @@ def split(
     seed: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Estimate:
-    """Estimate `P(max_t score(X_t, t) >= target)` by adaptive multilevel splitting, without bias.
+    """Estimate `P(max_t score(t, X_t) >= target)` by adaptive multilevel splitting, without bias.
 
     n paths run until they stop. Then, again and again: the level z is the `kill n`-th lowest of the
     paths' highest scores; all K paths that never exceeded z are replaced by copies of the others, up to
@@ -40,7 +40,7 @@ def split(
     Args:
         chain: what runs.
         target: the score to reach.
-        score: `(states, times) -> numbers (n,)`; None for the state itself.
+        score: `(time, states) -> numbers (n,)`; None for the state itself.
         n: paths of one run.
         repeats: independent runs; `Estimate.n` counts these.
         kill: the share of paths to replace at a time, at least. Small ones vary a little less and take
@@ -57,7 +57,7 @@ def split(
     of some generalized adaptive multilevel splitting algorithms".
 
     Example:
-        >>> def step(x, t, generator):  # a fair walk of 20 steps from 0; to reach 14
+        >>> def step(t, x, generator):  # a fair walk of 20 steps from 0; to reach 14
         ...     return x + 2 * torch.randint(2, x.shape, generator=generator) - 1
         >>> walk = Chain(lambda n, generator: torch.zeros(n, dtype=torch.long), step, horizon=20)
         >>> e = split(walk, 14, seed=0)
