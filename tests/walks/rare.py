@@ -39,9 +39,7 @@ def below_parabola(u: float) -> float:
 
 
 REGIONS = {
-    "four branches, k=7": Region(
-        lambda x: branches(x).amin(1), normal(2), 2.2227950661944398872e-3
-    ),
+    "four branches, k=7": Region(lambda x: branches(x).amin(1), normal(2), 2.2227950661944398872e-3),
     "four branches, k=6": Region(lambda x: branches(x, 6.0).amin(1), normal(2), 4.45733149062649e-3),
     "resistance minus stress": Region(
         lambda x: x[:, 0] - x[:, 1],
@@ -55,7 +53,9 @@ REGIONS = {
         normal(2),
         integrate.quad(below_parabola, -12, 12, epsabs=0, epsrel=1e-12, points=[-3, 0, 3])[0],
     ),
-    "one dimension": Region(lambda x: 4.5 - x.abs(), Normal(torch.tensor(0.0).double(), 1.0), 2 * stats.norm.sf(4.5)),
+    "one dimension": Region(
+        lambda x: 4.5 - x.abs(), Normal(torch.tensor(0.0).double(), 1.0), 2 * stats.norm.sf(4.5)
+    ),
 }
 
 

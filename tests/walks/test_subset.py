@@ -4,14 +4,15 @@ import math
 
 import pytest
 import torch
-from conftest import Z_BOUND
-from rare import REGIONS, linear, normal
 from scipy import stats
 from torch.distributions import Exponential, Independent, Normal
 
+from conftest import Z_BOUND
 from likely import Estimate
 from likely.errors import InvalidInput, InvalidType, NotConverged
 from likely.walks import subset
+from likely.walks.repeated import estimate_of
+from walks.rare import REGIONS, linear, normal
 
 
 def z_of(e: Estimate, truth: float) -> float:
@@ -42,10 +43,10 @@ def test_one_in_1e30() -> None:
     assert e.stderr < 0.15 * case.truth
 
 
-def test_probabilities_below_the_smallest_number_have_a_logarithm() -> None:
-    e = subset(lambda x: 40 - x, Normal(torch.tensor(0.0).double(), 1.0), n=200, repeats=32, seed=0)
-    assert abs(e.log_mean.item() - stats.norm.logsf(40)) < 2.5
-    assert e.log_mean < -750
+def test_runs_below_the_smallest_number_have_a_mean_in_logarithms() -> None:
+    e = estimate_of(torch.tensor([-1000.0, -1001.0, -math.inf]).double())
+    assert e.log_mean.item() == pytest.approx(-1000 + math.log((1 + math.exp(-1)) / 3), abs=1e-12)
+    assert (e.n, e.hits) == (3, 2)
 
 
 def test_events_of_any_shape_and_precision() -> None:
@@ -92,7 +93,11 @@ def test_seeds_decide_everything_and_leave_the_global_state(same_global_state) -
         ({"share": 0.7}, InvalidInput, "at most 0.5"),
         ({"repeats": 1}, InvalidInput, "repeats is 1"),
         ({"f": lambda x: torch.ones(len(x))}, NotConverged, "never fell to 0: its lowest value is 1"),
-        ({"f": lambda x: 1 + x.square().sum(1)}, NotConverged, "never fell to 0: its lowest value is 1"),
+        (
+            {"f": lambda x: 1 + x.square().sum(1)},
+            NotConverged,
+            "never fell to 0: its lowest value is 1",
+        ),
     ],
 )
 def test_bad_input(change: dict, error: type, text: str) -> None:

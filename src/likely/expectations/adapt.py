@@ -120,6 +120,11 @@ def _improve(
         else:
             value = -(share * log_q).sum()
         value.backward()  # type: ignore[no-untyped-call]
+        if (
+            not value.isfinite()
+        ):  # outside of the family: without slopes the line search halves its step
+            for t in parameters:
+                t.grad = torch.full_like(t, torch.nan)
         return value.detach()
 
     before = [t.detach().clone() for t in parameters]

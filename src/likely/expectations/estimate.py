@@ -34,6 +34,7 @@ class Estimate:
         event: f returned booleans: its mean is a probability.
         bound: the largest value that a weight can have; infinity where unknown.
         exact: the sum went over the whole support, so there is no error bar.
+        partial: the run was interrupted before all draws were made.
 
     Example:
         >>> from likely import expect
@@ -51,6 +52,7 @@ class Estimate:
     event: bool = False
     bound: float = 1.0
     exact: bool = False
+    partial: bool = False
 
     @cached_property
     def moments(self) -> Moments:
@@ -179,7 +181,7 @@ class Estimate:
         """What speaks against trusting the error bar; empty if nothing does."""
         if self.exact:
             return ()
-        found = []
+        found = ["interrupted"] if self.partial else []
         hits = int(self.hits.min()) if self.hits.numel() else 0
         if hits == 0:
             found.append("no event seen")
@@ -202,6 +204,7 @@ class Estimate:
             torch.promote_types(self.dtype, other.dtype),
             self.event and other.event,
             max(self.bound, other.bound),
+            partial=self.partial or other.partial,
         )
 
     def __repr__(self) -> str:

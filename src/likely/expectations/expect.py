@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TypeAlias, cast
 
 import torch
@@ -23,8 +24,6 @@ from likely.expectations.sampling import Independent, Sampling, Sobol
 from likely.expectations.until import rel
 
 Proposal: TypeAlias = "AnyLaw | Sequence[AnyLaw]"
-#: draws in a block where nothing else is said; blocks are what workers share
-BLOCK = 100_000
 #: draws at the most where `until` is given and n is not
 MOST = 10_000_000
 
@@ -51,6 +50,7 @@ def expect(
     `mean = 1/n sum_i w_i f(x_i)` with `x_i ~ q` and `w = exp(log p - log q)`. Plain Monte Carlo is
     q = p, importance sampling any other q (`via`), and the score-function gradient q = detach(p).
     Weights are formed from logarithms; sums are in float64. The global random state is left alone.
+    Ctrl-C returns the blocks that are done as an estimate that is `partial`, if there are any.
 
     Args:
         f: from draws `(n, *event)` to values `(n,)` or `(n, *out)`; booleans make an event.
@@ -72,7 +72,7 @@ def expect(
             `O(1/n)`.
         batched: the batch shape of p counts separate problems: f gives `(n, *batch, ...)`, of which
             each entry depends on its own part of the draw alone; the mean is `(*batch, ...)`.
-        block: draws in a block.
+        block: draws in a block; 100,000 if not given, fewer of laws with large draws, such as walks.
         workers: processes, through joblib: its `parallel_config` chooses loky, dask or ray. The
             estimate does not depend on how many there are. Values only.
 
@@ -101,8 +101,9 @@ def expect(
         raise InvalidInput(
             "workers compute values only: a graph cannot cross processes; leave out grad."
         )
-    one_piece = most if isinstance(problem.sampling, Sobol) else BLOCK
-    sizes = _sizes(most, block or (until.block if until else one_piece), problem)
+    fits = min(law.block, problem.via.block) if problem.via else law.block
+    one_piece = most if isinstance(problem.sampling, Sobol) else fits
+    sizes = _sizes(most, block or (min(until.block, fits) if until else one_piece), problem)
     modules = [m for m in (p, *(_listed(via))) if isinstance(m, torch.nn.Module)]
     with ExitStack() as stack:
         for module in modules:
@@ -124,11 +125,16 @@ def _run(
             made = iter(
                 Parallel(n_jobs=workers)(delayed(_settled)(problem, draw, n, root, b) for b, n in jobs)
             )
-        for estimate in made:
-            done = estimate if done is None else done + estimate
-            # Blocks of a wave that lie beyond the stop are not used: workers change nothing.
-            if done.exact or (until is not None and until.reached(done)):
-                return done
+        try:
+            for estimate in made:
+                done = estimate if done is None else done + estimate
+                # Blocks of a wave that lie beyond the stop are not used: workers change nothing.
+                if done.exact or (until is not None and until.reached(done)):
+                    return done
+        except KeyboardInterrupt:
+            if done is None:
+                raise
+            return replace(done, partial=True)
     return cast(Estimate, done)  # there is at least one block
 
 

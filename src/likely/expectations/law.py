@@ -42,6 +42,8 @@ class Law(ABC):
     name: str
     batch_shape: torch.Size
     device: torch.device
+    #: draws that fit into memory at once; blocks are no larger
+    block: int = 100_000
 
     @abstractmethod
     def draw(self, n: int, seed: int, attached: bool) -> Shaped[Tensor, "n *rest"]:

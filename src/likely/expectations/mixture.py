@@ -51,6 +51,7 @@ class Mixture(Law):
         self.name = f"Mixture of {', '.join(law.name for law in self.laws)}"
         self.batch_shape = torch.Size()
         self.device = self.laws[0].device
+        self.block = min(law.block for law in self.laws)
 
     def draw(self, n: int, seed: int, attached: bool) -> Tensor:
         """Return n independent draws, those of one component after those of another."""

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from likely.errors import InvalidInput
+from likely.errors import InvalidInput, InvalidType
+from likely.walks.bits import Bits
+from likely.walks.walk import Walk
 
 #: (time, states) -> a value for each of n states, `(n,)`
 OfState: TypeAlias = Callable[[int, Tensor], Tensor]
@@ -44,3 +47,34 @@ class Chain:
     def __post_init__(self) -> None:
         if not isinstance(self.horizon, int) or self.horizon < 1:
             raise InvalidInput(f"horizon is {self.horizon!r:.40}; expected an integer of 1 or more.")
+
+
+def chain_of(walk: Walk | Chain) -> Chain:
+    """Return a walk as a chain with the same law of paths; a chain is returned as it is.
+
+    Raises:
+        InvalidType: it is neither.
+        InvalidInput: the walk has no horizon.
+
+    Example:
+        >>> chain_of(Walk(p=0.5, low=-3, horizon=10)).start(2, torch.Generator()).tolist()
+        [0, 0]
+    """
+    if isinstance(walk, Chain):
+        return walk
+    if not isinstance(walk, Walk):
+        raise InvalidType(f"chain is a {type(walk).__name__}; expected a Chain or a Walk.")
+    geometry, steps = walk.geometry, walk.steps
+
+    def start(n: int, generator: torch.Generator) -> Tensor:
+        return torch.from_numpy(np.full(n, geometry.start, walk.dtype))
+
+    def step(time: int, states: Tensor, generator: torch.Generator) -> Tensor:
+        bits = Bits(int(torch.randint(2**63 - 1, (), generator=generator)))
+        x = states.numpy()
+        return torch.from_numpy(x + steps.draw(time, x, bits))
+
+    def stopped(time: int, states: Tensor) -> Tensor:
+        return torch.from_numpy(geometry.stops(time, states.numpy()))
+
+    return Chain(start, step, geometry.end, stopped)

@@ -103,7 +103,7 @@ def propose(
         if k == rounds:
             break
         x = q.draw(n, derived(root, 1, k), attached=False)
-        z = ((x - g.loc) / g.scale).flatten(1)
+        z = ((x - g.loc) / g.scale).reshape(len(x), -1)
         log_w = law_of(p).log_prob(x).double() - q.log_prob(x)
         hit = g(z) <= 0
         if hit.any():

@@ -36,8 +36,9 @@ class Records:
         self._score = score
         states = chain.start(n, generator)
         if not isinstance(states, Tensor) or states.shape[:1] != (n,):
-            got = tuple(states.shape) if isinstance(states, Tensor) else type(states).__name__
-            raise InvalidInput(f"start({n}, generator) returned {got}; expected a tensor of {n} rows.")
+            raise InvalidInput(
+                f"start({n}, generator) returned {_kind(states)}; expected a tensor of {n} rows."
+            )
         #: the highest score of each path
         self.best = self.score(0, states)
         #: how many records each path has
@@ -51,8 +52,7 @@ class Records:
         """Return the score, checked, in float64."""
         value = states if self._score is None else self._score(time, states)
         if not isinstance(value, Tensor) or value.dtype == torch.bool:
-            kind = "booleans" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-            raise InvalidType(f"score returned {kind}; expected a number for each state.")
+            raise InvalidType(f"score returned {_kind(value)}; expected a number for each state.")
         if value.shape != states.shape[:1]:
             raise InvalidInput(
                 f"score gives shape {tuple(value.shape)} for states of shape {tuple(states.shape)}; "
@@ -75,7 +75,7 @@ class Records:
         while joining or len(rows):
             time = time + 1 if len(rows) else min(joining)
             if len(rows):
-                states = self.chain.step(time - 1, states, self.generator)
+                states = self._stepped(time - 1, states)
                 score = self.score(time, states)
                 up = score > self.best[rows]
                 if up.any():
@@ -105,7 +105,23 @@ class Records:
         if time >= self.chain.horizon:
             return torch.zeros_like(rows, dtype=torch.bool)
         go = self.best[rows] < self.target  # to reach it makes a record
-        return go if self.chain.stopped is None else go & ~self.chain.stopped(time, states)
+        if self.chain.stopped is None:
+            return go
+        stopped = self.chain.stopped(time, states)
+        if not isinstance(stopped, Tensor) or (stopped.dtype, stopped.shape) != (go.dtype, go.shape):
+            raise InvalidInput(
+                f"stopped returned {_kind(stopped)} for {len(rows)} states; expected one boolean each."
+            )
+        return go & ~stopped
+
+    def _stepped(self, time: int, states: Tensor) -> Tensor:
+        after = self.chain.step(time, states, self.generator)
+        if not isinstance(after, Tensor) or after.shape != states.shape:
+            raise InvalidInput(
+                f"step returned {_kind(after)} for states of shape {tuple(states.shape)}; "
+                "expected as many states."
+            )
+        return after
 
     def _append(self, rows: Tensor, score: Tensor, states: Tensor, time: int) -> None:
         place = self.count[rows]
@@ -118,3 +134,9 @@ class Records:
         self.states[rows, place] = states
         self.best[rows] = score
         self.count[rows] = place + 1
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}"

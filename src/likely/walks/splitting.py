@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -10,13 +12,14 @@ from likely.errors import InvalidInput, NotConverged
 from likely.expectations.estimate import Estimate
 from likely.expectations.names import root_of
 from likely.seeds import generator_for
-from likely.walks.chain import Chain, OfState
+from likely.walks.chain import Chain, OfState, chain_of
 from likely.walks.records import Records
 from likely.walks.repeated import checked_repeats, estimate_of
+from likely.walks.walk import Walk
 
 
 def split(
-    chain: Chain,
+    chain: Chain | Walk,
     target: float,
     score: OfState | None = None,
     n: int = 100,
@@ -38,7 +41,7 @@ def split(
     The error bar is the spread over `repeats` independent runs, all of which are worked on at once.
 
     Args:
-        chain: what runs.
+        chain: what runs: a `Walk`, or any other Markov chain as a `Chain`.
         target: the score to reach.
         score: `(time, states) -> numbers (n,)`; None for the state itself.
         n: paths of one run.
@@ -57,17 +60,18 @@ def split(
     of some generalized adaptive multilevel splitting algorithms".
 
     Example:
-        >>> def step(t, x, generator):  # a fair walk of 20 steps from 0; to reach 14
-        ...     return x + 2 * torch.randint(2, x.shape, generator=generator) - 1
-        >>> walk = Chain(lambda n, generator: torch.zeros(n, dtype=torch.long), step, horizon=20)
-        >>> e = split(walk, 14, seed=0)
+        >>> e = split(Walk(p=0.5, horizon=20), 14, seed=0)
         >>> bool((e.mean - 1562 / 2**20).abs() < 4 * e.stderr)
         True
     """
     if not isinstance(n, int) or n < 2 or not 0 < kill < 1:
         raise InvalidInput(f"n={n!r:.40}, kill={kill!r:.40}; expected 2 paths at least, and a share.")
+    if math.isnan(target):
+        raise InvalidInput("target is nan; expected the score to reach.")
     checked_repeats(repeats)
-    paths = Records(chain, float(target), score, repeats * n, generator_for(root_of(seed, generator)))
+    paths = Records(
+        chain_of(chain), float(target), score, repeats * n, generator_for(root_of(seed, generator))
+    )
     k = max(1, int(kill * n))
     log_weight = torch.zeros(repeats, dtype=torch.float64)
     first = paths.best.clone()

@@ -119,5 +119,5 @@ class Scaled(Law):
 
     def log_prob(self, x: Float[Tensor, "n *event"]) -> Float[Tensor, " n"]:
         """Return `log q(z) - sum log scale`."""
-        z = ((x - self.loc) / self.scale).flatten(1)
+        z = ((x - self.loc) / self.scale).reshape(len(x), -1)
         return self.law.log_prob(z).double() - self.scale.double().log().sum()

@@ -23,6 +23,8 @@ from likely.walks.standard import Standardised, standardised
 ACCEPTED = 0.44
 #: the step of the first chains; 1 is an independent draw
 FIRST = 0.8
+#: points of the pilot run, at least about so many
+PILOT = 1000
 #: thresholds at the most
 MOST = 1000
 
@@ -78,7 +80,9 @@ def subset(
     checked_repeats(repeats)
     g = standardised(f, p)
     root = root_of(seed, generator)
-    plan = pilot(g, n, chains, generator_for(derived(root, 0), None, g.loc.device)).plan
+    # A few points more for the pilot cost little: its thresholds serve all runs.
+    more = max(1, round(PILOT / n))
+    plan = pilot(g, more * n, more * chains, generator_for(derived(root, 0), None, g.loc.device)).plan
     return estimate_of(_runs(g, plan, repeats, n, chains, derived(root, 1)))
 
 
@@ -111,8 +115,8 @@ def pilot(g: Standardised, n: int, chains: int, generator: torch.Generator) -> P
     steps: list[float] = []
     log_p, step = 0.0, FIRST
     while len(levels) < MOST:
-        level = max(y.kthvalue(chains, dim=1).values.item(), 0.0)
-        if levels and not level < levels[-1]:
+        level = _next(y, chains, levels[-1] if levels else math.inf)
+        if level is None:
             break
         alive = y <= level
         log_p += alive.double().mean().log().item()
@@ -127,6 +131,14 @@ def pilot(g: Standardised, n: int, chains: int, generator: torch.Generator) -> P
         f"f <= {levels[-1]:.4g} is about e^{log_p:.1f}. The event is impossible, or f has a plateau "
         f"there, or n={n} is too small."
     )
+
+
+def _next(y: Float[Tensor, "1 n"], chains: int, level: float) -> float | None:
+    """Return a threshold lower than the last one, 0 at the lowest, with so many points below it."""
+    lower = y[y < level]  # equal to it are copies of one point, or points of a plateau
+    if not len(lower):
+        return None
+    return max(lower.kthvalue(min(chains, len(lower))).values.item(), 0.0)
 
 
 def _runs(
