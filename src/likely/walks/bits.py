@@ -7,6 +7,9 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+#: integers that are drawn in one go at the least
+STOCK = 2**15
+
 
 @final
 class Bits:
@@ -18,11 +21,15 @@ class Bits:
 
     def __init__(self, seed: int) -> None:
         self._source = np.random.SFC64(seed)
+        self._stock = np.empty(0, np.uint16)
         self.generator = np.random.Generator(self._source)
 
     def sixteen(self, m: int) -> NDArray[np.uint16]:
         """Return m integers, uniform from 0 to 2^16 - 1."""
-        return self._source.random_raw((m + 3) // 4).view(np.uint16)[:m]
+        if m > len(self._stock):
+            self._stock = self._source.random_raw(max(m, STOCK) // 4 + 1).view(np.uint16)
+        found, self._stock = self._stock[:m], self._stock[m:]
+        return found
 
 
 def cut(q: NDArray[np.float64]) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:

@@ -38,7 +38,7 @@ def rational(f: Functional, steps: LatticeSteps) -> Fraction:
         common = math.lcm(*(m.denominator for column in set(masses) for m in column))
         scale *= common
         whole = {column: [int(m * common) for m in column] for column in set(masses)}
-        to = [grid.after(states, v, later).tolist() for v in steps.values]
+        to = grid.after(states, later).tolist()
         settled = f.settles(t, states)
         payoffs = f.payoff(np.full(len(states), t), states).tolist()
         value = [
@@ -67,20 +67,21 @@ def relative_variance(f: Functional, p: Steps, q: Steps) -> Tensor:
         states = now.states
         settled = torch.from_numpy(f.settles(now.time, states))
         over = torch.from_numpy(f.geometry.stops(now.time, states)) & f.geometry.absorbing
-        new_spread = new_growth = nothing = Scaled.of(torch.zeros(len(states), dtype=torch.float64))
-        each = zip(p.values, p.masses(now.time, states), q.masses(now.time, states), strict=True)
-        for v, p_mass, q_mass in each:
-            to = grid.after(states, v, later.states)
-            moot = over if goes_on else settled | (later.value[to].mantissa == 0)
-            r = _ratio(p_mass, q_mass, moot, now)
-            gap = later.value[to] * r - now.value
-            new_spread = new_spread + (spread[to] * r * r + gap * gap) * q_mass
-            if goes_on:
-                swing = Scaled.of(r - 1)
-                new_growth = new_growth + (growth[to] * r * r + swing * swing) * q_mass
-        growth = new_growth.unless(over, nothing)
+        p_masses, q_masses = p.masses(now.time, states), q.masses(now.time, states)
+        to = grid.after(states, later.states)
+        moot = over if goes_on else settled | (later.value[to].mantissa == 0)
+        r = _ratio(p_masses, q_masses, moot, now)
+        gap = later.value[to] * r - now.value
+        spread = ((spread[to] * r * r + gap * gap) * q_masses).sum()
         paid = payoff(f, now.time, states)
-        spread = new_spread.unless(settled, paid * paid * growth)
+        if goes_on:
+            swing = Scaled.of(r - 1)
+            growth = ((growth[to] * r * r + swing * swing) * q_masses).sum()
+            growth = growth.unless(over, Scaled.of(torch.zeros_like(over, dtype=torch.float64)))
+            paid = paid * paid * growth
+        else:
+            paid = Scaled.of(torch.zeros_like(over, dtype=torch.float64))
+        spread = spread.unless(settled, paid)
         later = now
     mean = later.value[0]
     if float(mean.mantissa) == 0:
@@ -92,7 +93,7 @@ def _ratio(p: Tensor, q: Tensor, moot: Tensor, now: Slice) -> Tensor:
     """Return `p / q`, and 0 where q never comes, which must not matter."""
     missed = (q == 0) & (p > 0) & ~moot
     if bool(missed.any()):
-        x = int(now.states[int(missed.nonzero()[0])])
+        x = int(now.states[int(missed.nonzero()[0, 1])])
         raise InvalidInput(
             f"via never makes a step that matters, at time {now.time} in state {x}: its estimates are "
             "biased; expected a proposal that is positive wherever f p is not 0."

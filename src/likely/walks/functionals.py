@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from likely.errors import InvalidInput
-from likely.walks.geometry import Flags, Geometry, States, rows_of
+from likely.walks.geometry import Flags, Geometry, States, rows_of, told_states
 
 #: (times, states) -> the value of paths that are settled then and there
 Payoff: TypeAlias = Callable[[States, States], Tensor]
@@ -135,7 +135,7 @@ def terminal(geometry: Geometry, function: Callable[[Tensor], Tensor]) -> Functi
     """Return a function of the state in which the walk stops or ends."""
 
     def payoff(time: States, state: States) -> Tensor:
-        values = function(torch.from_numpy(state))
+        values = function(told_states(state))
         if not isinstance(values, Tensor) or values.shape != state.shape:
             got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise InvalidInput(

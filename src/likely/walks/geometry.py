@@ -89,7 +89,7 @@ class Geometry:
         """Return which states stop the walk at time t."""
         flags = self.outside(x)
         if self.rule is not None:
-            told = self.rule(t, torch.from_numpy(np.ascontiguousarray(x)))
+            told = self.rule(t, told_states(x))
             if not isinstance(told, Tensor) or told.dtype != torch.bool or told.shape != x.shape:
                 raise InvalidInput(
                     f"stop(time, states) returned {_kind(told)}; expected a boolean tensor of "
@@ -103,14 +103,21 @@ class Geometry:
 
         `before` tells which paths were still running when they came to the first row.
         """
+        if self.absorbing and self.rule is not None:
+            on = np.empty(x.shape, bool)
+            for k, row in enumerate(x):
+                before = on[k] = self.moving(t + k, row, before)
+            return on
+        return self.moving(t, x, before)
+
+    def moving(self, t: int, x: States, before: Flags) -> Flags:
+        """Return which paths move on from states at time t, given which moved on to them."""
         if not self.absorbing:
             return np.ones(x.shape, bool)
         if self.rule is None:
-            # Stopped paths stay where they are, so that the levels alone tell; whoever asks checks it.
+            # Stopped paths stay where they are, so that the levels alone tell; log_prob checks that.
             return ~self.outside(x)
-        on = np.stack([~self.stops(t + k, row) for k, row in enumerate(x)])
-        on[0] &= before
-        return np.logical_and.accumulate(on, axis=0)
+        return before & ~self.stops(t, x)
 
 
 def rows_of(paths: Tensor, geometry: Geometry) -> States:
@@ -125,6 +132,11 @@ def rows_of(paths: Tensor, geometry: Geometry) -> States:
             f"with its states at times 0 to {geometry.end}."
         )
     return np.ascontiguousarray(paths.detach().cpu().numpy().T)
+
+
+def told_states(x: States) -> Tensor:
+    """Return states as functions of (time, states) get them: in float64, where nothing wraps."""
+    return torch.from_numpy(x.astype(np.float64))
 
 
 def _kind(value: object) -> str:

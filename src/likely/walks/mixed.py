@@ -50,8 +50,8 @@ def relative_variance(
             break
         later, moving = grid.states(t + 1), np.where(over, 0.0, mass)
         mass = np.zeros(len(later))
-        for v, chance in ((1, up), (-1, down)):
-            np.add.at(mass, grid.after(states, v, later).numpy(), moving * chance)
+        for to, chance in zip(grid.after(states, later).numpy(), (up, down), strict=True):
+            np.add.at(mass, to, moving * chance)
         states = later
     return torch.tensor(total, dtype=torch.float64)
 

@@ -6,13 +6,12 @@ import math
 from collections.abc import Callable
 from typing import TypeAlias, final
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from likely.errors import InvalidInput
 from likely.walks.bits import Bits
-from likely.walks.geometry import Flags, States
+from likely.walks.geometry import Flags, States, told_states
 from likely.walks.steps import Steps
 
 #: (time, states) -> mean of the next step
@@ -43,11 +42,12 @@ class NormalSteps(Steps):
                 "expected a finite number and a positive one."
             )
 
-    def draw(self, t: int, x: States, bits: Bits) -> States:
+    def draw(self, t: int, x: States, most: int, bits: Bits) -> States:
         """Return normal steps."""
+        k = most if self.drift is None else 1
         with torch.no_grad():
             mean = self._mean(t, x).numpy()
-        return mean + float(self.scale) * bits.generator.standard_normal(len(x))
+        return mean + float(self.scale) * bits.generator.standard_normal((k, len(x)))
 
     def log_prob(self, t: int, x: States, running: Flags) -> Tensor:
         """Return the sum over times of the normal log-density of each step."""
@@ -62,7 +62,7 @@ class NormalSteps(Steps):
     def _mean(self, t: int, x: States) -> Tensor:
         if self.drift is None:
             return self.mean
-        told = torch.as_tensor(self.drift(t, torch.from_numpy(np.ascontiguousarray(x)))).double()
+        told = torch.as_tensor(self.drift(t, told_states(x))).double()
         if (told.ndim and told.shape != x.shape) or not bool(told.isfinite().all()):
             raise InvalidInput(
                 f"the mean of the steps at time {t} has shape {tuple(told.shape)} or is not finite; "

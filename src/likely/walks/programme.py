@@ -44,9 +44,13 @@ class Grid:
             high = min(high, int(np.ceil(self.geometry.high)) - 1 + most)
         return np.arange(low, high + 1)
 
-    def after(self, states: States, value: int, later: States) -> Tensor:
-        """Return where the states lie among the later ones after a step; settled states may not."""
-        return torch.from_numpy(np.clip(states + value - later[0], 0, len(later) - 1))
+    def after(self, states: States, later: States) -> Tensor:
+        """Return where each step leads among the later states, `(values, states)`.
+
+        Settled states, which do not step, are led anywhere.
+        """
+        to = states + np.array(self.values)[:, None] - later[0]
+        return torch.from_numpy(np.clip(to, 0, len(later) - 1))
 
 
 def slices(f: Functional, steps: LatticeSteps) -> Iterator[Slice]:
@@ -61,13 +65,7 @@ def slices(f: Functional, steps: LatticeSteps) -> Iterator[Slice]:
     for t in range(end - 1, -1, -1):
         later, states = states, grid.states(t)
         masses = steps.masses(t, states)
-        parts = [
-            value[grid.after(states, v, later)] * mass
-            for v, mass in zip(steps.values, masses, strict=True)
-        ]
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
+        total = (value[grid.after(states, later)] * masses).sum()
         value = total.unless(torch.from_numpy(f.settles(t, states)), payoff(f, t, states))
         yield Slice(t, states, value)
 

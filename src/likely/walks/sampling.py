@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from jaxtyping import Shaped
@@ -15,6 +17,8 @@ from likely.walks.steps import LatticeSteps, Steps
 
 #: paths that are drawn together: enough to make numpy's calls cheap, few enough for the cache
 WIDTH = 8192
+#: steps that are drawn in one go, where they can be, and between two looks at how many have stopped
+STRETCH = 32
 
 
 def dtype_of(geometry: Geometry, steps: Steps) -> np.dtype[np.generic]:
@@ -48,24 +52,45 @@ def _fill(rows: States, geometry: Geometry, steps: Steps, bits: Bits) -> None:
     rows[0] = geometry.start
     x = rows[0].copy()
     where: States | None = None  # the paths that x is about; None for all
-    running: Flags | None = None  # which of these have not stopped; None for all
-    for t in range(geometry.end):
-        step = steps.draw(t, x, bits)
-        x = x + (step if running is None else step * running)
+    running = np.ones(len(x), bool)
+    t, looked = 0, 0
+    while t < geometry.end:
+        most = min(STRETCH, geometry.end - t) if geometry.rule is None else 1
+        new = steps.draw(t, x, most, bits)
+        new *= running
+        new[0] += x
+        for before, after in pairwise(new):
+            after += before
+        running = _stopped(new, t, geometry, running)
+        x = new[-1]
+        ahead = rows[t + 1 : t + 1 + len(new)]
         if where is None:
-            rows[t + 1] = x
+            ahead[:] = new
         else:
-            rows[t + 1] = rows[t]
-            rows[t + 1, where] = x
-        if not geometry.absorbing:
+            ahead[:] = rows[t]
+            ahead[:, where] = new
+        t += len(new)
+        if t - looked < STRETCH:
             continue
-        stops = geometry.stops(t + 1, x)
-        if stops.any():
-            running = ~stops if running is None else running & ~stops
-        left = len(x) if running is None else np.count_nonzero(running)
+        looked, left = t, np.count_nonzero(running)
         if left == 0:
-            rows[t + 2 :] = rows[t + 1]
+            rows[t + 1 :] = rows[t]
             return
-        if running is not None and 2 * left < len(x):
+        if 2 * left < len(x):
             where = np.flatnonzero(running) if where is None else where[running]
-            x, running = x[running], None
+            x, running = x[running], running[running]
+
+
+def _stopped(new: States, t: int, geometry: Geometry, running: Flags) -> Flags:
+    """Hold paths, in place, at the first of their new states that stops them; return which go on."""
+    if len(new) == 1:
+        return geometry.moving(t + 1, new[0], running)
+    if not geometry.absorbing:
+        return running
+    met = running & (geometry.outside(new.min(0)) | geometry.outside(new.max(0)))
+    columns = np.flatnonzero(met)
+    part = new[:, columns]
+    first = geometry.outside(part).argmax(0)
+    last = np.take_along_axis(part, first[None], 0)
+    new[:, columns] = np.where(np.arange(len(new))[:, None] > first, last, part)
+    return running & ~met

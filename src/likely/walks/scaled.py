@@ -45,6 +45,11 @@ class Scaled:
         one = self.mantissa * torch.exp2(self.exponent - top)
         return Scaled.of(one + other.mantissa * torch.exp2(other.exponent - top), top)
 
+    def sum(self) -> Scaled:
+        """Return the sums over the first dimension."""
+        top = self.exponent.amax(0)
+        return Scaled.of((self.mantissa * torch.exp2(self.exponent - top)).sum(0), top)
+
     def __sub__(self, other: Scaled) -> Scaled:
         """Return the difference."""
         return self + Scaled(-other.mantissa, other.exponent)

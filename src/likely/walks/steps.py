@@ -23,8 +23,12 @@ class Steps(ABC):
     extent: tuple[float, float]
 
     @abstractmethod
-    def draw(self, t: int, x: States, bits: Bits) -> States:
-        """Return one step from each of the states x at time t."""
+    def draw(self, t: int, x: States, most: int, bits: Bits) -> States:
+        """Return steps from the states x at time t on, `(k, n)`.
+
+        As many, up to `most`, as can be drawn without knowing the states between: one for each path
+        where steps depend on the state.
+        """
 
     @abstractmethod
     def log_prob(self, t: int, x: States, running: Flags) -> Tensor:
@@ -68,10 +72,10 @@ class Homogeneous(LatticeSteps):
         upto = self.probabilities.detach().cumsum(0)[:-1].clamp(0, 1).nan_to_num(0.0)
         self._first, self._rest = cut(upto.numpy())
 
-    def draw(self, t: int, x: States, bits: Bits) -> States:
+    def draw(self, t: int, x: States, most: int, bits: Bits) -> States:
         """Return steps by comparing 16 random bits with the cumulated probabilities."""
-        less = below(bits, len(x), self._first, self._rest)
-        return chosen(self.values, less, x.dtype)
+        less = below(bits, most * len(x), self._first, self._rest)
+        return chosen(self.values, less, x.dtype).reshape(most, len(x))
 
     def log_prob(self, t: int, x: States, running: Flags) -> Tensor:
         """Return `sum_k (number of steps of value k) log p_k`.
@@ -90,9 +94,10 @@ class Homogeneous(LatticeSteps):
 
 def chosen(values: tuple[int, ...], less: list[Flags], dtype: np.dtype[Any]) -> States:
     """Return the value of each path, the first one whose cumulated probability exceeds u."""
-    step = np.full(len(less[0]), values[-1], dtype)
-    for flags, value, after in zip(less, values, values[1:], strict=False):
+    step: States = less[-1] * dtype.type(values[-2] - values[-1])
+    for flags, value, after in zip(less[:-1], values, values[1:], strict=False):
         step += flags * dtype.type(value - after)
+    step += dtype.type(values[-1])
     return step
 
 

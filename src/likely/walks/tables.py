@@ -12,7 +12,7 @@ from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
 from likely.walks.bits import Bits, below, cut
-from likely.walks.geometry import Flags, States
+from likely.walks.geometry import Flags, States, told_states
 from likely.walks.steps import LatticeSteps, chosen
 
 #: (time, states) -> probabilities: of a step up, `(n,)`, or of each value, `(n, values)`
@@ -39,12 +39,12 @@ class Feedback(LatticeSteps):
         self._function = masses
         self._inner = inner
 
-    def draw(self, t: int, x: States, bits: Bits) -> States:
+    def draw(self, t: int, x: States, most: int, bits: Bits) -> States:
         """Return steps by comparing one uniform number a path with cumulated probabilities."""
         with torch.no_grad():
             upto = self.masses(t, x).cumsum(0)[:-1].numpy()
         u = bits.generator.random(len(x))
-        return chosen(self.values, [u < row for row in upto], x.dtype)
+        return chosen(self.values, [u < row for row in upto], x.dtype)[None]
 
     def log_prob(self, t: int, x: States, running: Flags) -> Tensor:
         """Return the sum over times of the logarithms of what the function says."""
@@ -64,7 +64,7 @@ class Feedback(LatticeSteps):
         Raises:
             InvalidInput: it is of a wrong shape, or no probabilities.
         """
-        told = torch.as_tensor(self._function(t, torch.from_numpy(np.ascontiguousarray(x)))).double()
+        told = torch.as_tensor(self._function(t, told_states(x))).double()
         if told.ndim < 2 and len(self.values) == 2:
             up = told.expand(len(x))
             told = torch.stack([up, 1 - up], 1)
@@ -74,14 +74,14 @@ class Feedback(LatticeSteps):
                 f"expected ({len(x)}, {len(self.values)}), or ({len(x)},) for steps of two values."
             )
         seen = told.detach()
-        off = bool(((seen.sum(1) - 1).abs() > 1e-9).any()) or not bool((seen >= 0).all())
+        off = bool(((seen.sum(1) - 1).abs() > 1e-6).any()) or not bool((seen >= 0).all())
         if off or (self._inner and not bool((seen > 0).all())):
             kind = "strictly between 0 and 1" if self._inner else "from 0 to 1"
             raise InvalidInput(
                 f"the function of (time, states) returned {seen.min().item():.6g} to "
                 f"{seen.max().item():.6g} at time {t}; expected probabilities {kind} that sum to 1."
             )
-        return told.T
+        return told.T / seen.sum(1)
 
 
 @final
@@ -113,26 +113,23 @@ class Tabulated(LatticeSteps):
         logs[:, stopped, -self._least] = 0.0
         self._logs = logs.reshape(len(table), -1)
 
-    def draw(self, t: int, x: States, bits: Bits) -> States:
+    def draw(self, t: int, x: States, most: int, bits: Bits) -> States:
         """Return steps by comparing 16 random bits with the table."""
-        cells = x.astype(np.intp) - self.lowest
+        cells = x - x.dtype.type(self.lowest)
         less = below(bits, len(x), self._first[t], self._rest[t], cells)
-        return chosen(self.values, less, x.dtype)
+        return chosen(self.values, less, x.dtype)[None]
 
     def log_prob(self, t: int, x: States, running: Flags) -> Tensor:
         """Return the sum of one table entry a step: its row is the state, its column the step."""
-        inside = (x >= self.lowest) & (x < self.lowest + self.table.shape[1])
         steps = x[1:] - x[:-1]
-        inside[:-1] &= (steps >= self._least) & (steps < self._least + self._span)
-        valid = inside.all(0)
-        total = np.zeros(x.shape[1])
-        cells = x.astype(np.intp)[:, valid] - self.lowest
-        offset = -self._least
-        found = np.zeros(cells.shape[1])
-        for k in range(len(cells) - 1):
-            at = cells[k] * (self._span - 1) + cells[k + 1] + offset
-            found += self._logs[t + k].take(at)
-        total[valid] = found
+        valid = (steps.min(0) >= self._least) & (steps.max(0) < self._least + self._span)
+        valid &= (x.min(0) >= self.lowest) & (x.max(0) < self.lowest + self.table.shape[1])
+        cells = x.astype(np.intp) - self.lowest
+        at = cells[:-1] * (self._span - 1) + cells[1:]
+        at += (np.arange(t, t + len(at)) * self._logs.shape[1] - self._least)[:, None]
+        if not valid.all():
+            at[:, ~valid] = 0
+        total = self._logs.take(at).sum(0)
         total[~valid] = -np.inf
         return torch.from_numpy(total)
 

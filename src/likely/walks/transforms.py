@@ -41,19 +41,16 @@ def transformed(f: Functional, steps: LatticeSteps, log_h: NDArray[np.float64]) 
     """
     geometry = f.geometry
     states = Grid(geometry, steps.values).states(geometry.end)
-    logs = np.full((geometry.end, len(states), len(steps.values)), -np.inf)
-    for t in range(geometry.end):
-        masses = steps.masses(t, states).detach().numpy()
-        with np.errstate(divide="ignore"):
-            log_p = np.log(masses)
-        for k, v in enumerate(steps.values):
-            to = np.clip(states + v - states[0], 0, len(states) - 1)
-            logs[t, :, k] = log_p[k] + log_h[t + 1, to]
-        lost = np.isneginf(logs[t]).all(1)
-        logs[t, lost] = log_p.T[lost]
-    table = np.exp(logs - logs.max(-1, keepdims=True))
-    table /= table.sum(-1, keepdims=True)
-    return Tabulated(steps.values, table, int(states[0]), geometry.outside(states))
+    times = range(1 if isinstance(steps, Homogeneous) else geometry.end)
+    p = np.stack([steps.masses(t, states).detach().numpy() for t in times])
+    to = [np.clip(states + v - states[0], 0, len(states) - 1) for v in steps.values]
+    with np.errstate(divide="ignore"):
+        logs = np.log(p) + np.stack([log_h[1:, index] for index in to], 1)
+    top = logs.max(1, keepdims=True)
+    lost = np.isneginf(top)
+    table = np.where(lost, p, np.exp(logs - np.where(lost, 0.0, top)))
+    table /= table.sum(1, keepdims=True)
+    return Tabulated(steps.values, table.swapaxes(1, 2), int(states[0]), geometry.outside(states))
 
 
 def doob_h(f: Functional, steps: LatticeSteps) -> NDArray[np.float64]:
