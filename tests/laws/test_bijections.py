@@ -130,6 +130,7 @@ REGISTRY: dict[str, tuple[Callable[[], Bijection], tuple[int, ...]]] = {
         (2, 1, 5),
     ),
     "nice": (lambda: flows.nice((1, 3, 3), width=12, depth=2, couplings=3).bijection, (1, 3, 3)),
+    "nsf": (lambda: flows.nsf((3,), width=8, depth=1, couplings=2, bins=4).bijection, (3,)),
     "nice-halves": (
         lambda: flows.nice((7,), width=12, depth=1, couplings=4, split="halves", first=1).bijection,
         (7,),

@@ -8,7 +8,7 @@ from likely.flows.convnets import ConvNet, PooledConvNet, ResidualConvNet
 from likely.flows.coupling import AdditiveCoupling, Coupling
 from likely.flows.flow import Flow, FlowDistribution
 from likely.flows.image_models import glow, realnvp
-from likely.flows.models import MODELS, nice
+from likely.flows.models import MODELS, nice, nsf
 from likely.flows.networks import MLP
 from likely.flows.permutation import Permutation
 from likely.flows.plu import plu_compose, plu_factor
@@ -62,6 +62,7 @@ __all__ = [
     "halves",
     "interleaved",
     "nice",
+    "nsf",
     "plu_compose",
     "plu_factor",
     "realnvp",

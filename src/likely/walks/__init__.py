@@ -1,13 +1,18 @@
-"""Stopped random walks: whole paths as draws, weights that stop with the walk, exact answers."""
+"""Stopped random walks and rare events: paths, proposals, exact answers, splitting."""
 
+from likely.walks.chain import Chain, chain_of
 from likely.walks.functionals import Functional, ImpossibleEvent, PathFunctional
 from likely.walks.laws import finite, two_point
 from likely.walks.normal import NormalSteps
+from likely.walks.propose import propose
+from likely.walks.splitting import split
 from likely.walks.steps import Homogeneous, LatticeSteps, Steps
+from likely.walks.subset import subset
 from likely.walks.tables import Feedback, Tabulated
 from likely.walks.walk import Walk
 
 __all__ = [
+    "Chain",
     "Feedback",
     "Functional",
     "Homogeneous",
@@ -18,6 +23,10 @@ __all__ = [
     "Steps",
     "Tabulated",
     "Walk",
+    "chain_of",
     "finite",
+    "propose",
+    "split",
+    "subset",
     "two_point",
 ]
