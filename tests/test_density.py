@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, distributions
 
 from likely import flows
-from likely.density import Density, Law, log_prob_of
+from likely.density import Density, Samplable, log_prob_of
 from likely.errors import InvalidInput, InvalidType
 
 EVENT = torch.Size([1, 2, 3])
@@ -78,7 +78,7 @@ def test_the_result_has_the_dtype_of_the_input(dtype: torch.dtype, own: torch.dt
 
 def test_a_flow_is_a_density_and_a_law() -> None:
     flow = flows.nice((1, 2, 2), width=4)
-    assert isinstance(flow, Density) and isinstance(flow, Law)
+    assert isinstance(flow, Density) and isinstance(flow, Samplable)
     x = torch.rand(3, 1, 2, 2)
     assert torch.equal(log_prob_of(flow, x.shape[1:])(x), flow.log_prob(x))
 

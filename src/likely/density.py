@@ -26,7 +26,7 @@ class Density(Protocol):
 
 
 @runtime_checkable
-class Law(Density, Protocol):
+class Samplable(Density, Protocol):
     """A density that can also be sampled: `sample(n, seed=...)` gives `(n, *event_shape)`."""
 
     def sample(self, n: int, /) -> Tensor:
@@ -96,9 +96,9 @@ def log_prob_of(density: Density | LogProb, event_shape: torch.Size) -> LogProb:
 
 
 @contextmanager
-def evaluating(density: object) -> Iterator[None]:
-    """Put a density that is a module into evaluation mode, without dropout, and back as it was."""
-    modules = list(density.modules()) if isinstance(density, nn.Module) else []
+def evaluating(*densities: object) -> Iterator[None]:
+    """Put densities that are modules into evaluation mode, without dropout, and back as they were."""
+    modules = [m for density in densities if isinstance(density, nn.Module) for m in density.modules()]
     training = [module.training for module in modules]
     try:
         for module in modules:

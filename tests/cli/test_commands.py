@@ -201,7 +201,7 @@ BAD = {
         "is a folder",
     ),
     "output suffix unknown": (lambda: None, _replace("out.png", "out.xyz"), 2, "suffix"),
-    "history suffix unknown": (lambda: None, (*INPAINT, "--history", "h.mp4"), 2, "suffix"),
+    "history suffix unknown": (lambda: None, (*INPAINT, "--history", "h.mp4"), 2, ".gif, .png"),
     "a lossy output": (lambda: None, _replace("out.png", "out.jpg"), 2, "lossless"),
     "output over the mask": (lambda: None, _replace("out.png", "mask.png"), 2, "both mask.png"),
     "output over the image": (lambda: None, _replace("out.png", "./image.png"), 2, "own name"),
@@ -235,8 +235,11 @@ BAD = {
         2,
         "--resume",
     ),
-    "negative steps": (lambda: None, (*INPAINT, "--steps", "-1"), 2, "steps=-1"),
-    "learning rate zero": (lambda: None, (*INPAINT, "--lr", "0"), 2, "positive"),
+    "negative steps": (lambda: None, (*INPAINT, "--steps", "-1"), 2, "--steps is -1"),
+    "learning rate zero": (lambda: None, (*INPAINT, "--lr", "0"), 2, "--lr is 0"),
+    "learning rate infinite": (lambda: None, (*INPAINT, "--lr", "inf"), 2, "--lr is inf"),
+    "negative tolerance": (lambda: None, (*INPAINT, "--tol", "-1"), 2, "--tol is -1"),
+    "tolerance not a number": (lambda: None, (*INPAINT, "--tol", "nan"), 2, "--tol is nan"),
     "paper with --lr": (lambda: None, (*INPAINT, "--method", "paper", "--lr", "1"), 2, "--lr"),
     "unknown device": (lambda: None, (*INPAINT, "--device", "quantum"), 2, "quantum"),
     "unknown option": (lambda: None, (*INPAINT, "--quick"), 2, "--quick"),
@@ -308,7 +311,7 @@ def test_a_likelihood_that_fell_is_said(folder, run):
 def test_a_full_standard_output_is_no_traceback(folder):
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "likely.cli", "info"], stdout=full, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "likely", "info"], stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert done.returncode == 1 and "could not write the output" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -318,7 +321,7 @@ def test_a_closed_standard_output_does_not_matter_where_nothing_is_printed(folde
     def close() -> None:
         os.close(1)
 
-    command = [sys.executable, "-m", "likely.cli", *INPAINT, "--steps", "1"]
+    command = [sys.executable, "-m", "likely", *INPAINT, "--steps", "1"]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, preexec_fn=close)
     assert done.returncode == 0 and Path("out.png").is_file() and "unexpected" not in done.stderr
 
@@ -331,7 +334,7 @@ def test_a_full_disk_leaves_no_trace(folder, run):
 
     before = sorted(folder.iterdir())
     done = subprocess.run(
-        [sys.executable, "-m", "likely.cli", *INPAINT, "--steps", "2"],
+        [sys.executable, "-m", "likely", *INPAINT, "--steps", "2"],
         capture_output=True,
         text=True,
         preexec_fn=little_room,

@@ -9,7 +9,7 @@ from torch.distributions import Bernoulli, Categorical, MixtureSameFamily, Norma
 
 from likely import compare, expect, flows
 from likely.errors import InvalidInput
-from likely.expectations import Auto, Enumerate, Mixed, Path, Score, Weak, choose
+from likely.expectations import Auto, Enumerate, Gradient, Mixed, Path, Score, Weak, choose
 
 
 def wave(x: Tensor) -> Tensor:
@@ -23,17 +23,19 @@ def leaves(*values: float) -> list[Tensor]:
 @pytest.mark.parametrize("seed", range(5))
 def test_auto_chooses_as_the_reference_says(seed: int) -> None:
     mu, tau = leaves(1.36669929517146813, 0.674065389751229)
-    found = choose(wave, Normal(mu, tau.exp()), seed=seed)
-    assert isinstance(found, Mixed)
-    assert isinstance(found.parts["loc"], Weak) and isinstance(found.parts["scale"], Weak | Score)
+    # Score or weak over path at the global minimum, path or weak over score at the local one.
+    assert chosen(choose(wave, Normal(mu, tau.exp()), seed=seed), ["loc", "scale"]) <= {Weak, Score}
     mu, tau = leaves(0.442297488320822, -0.500058753547454)
-    found = choose(wave, Normal(mu, tau.exp()), seed=seed)
-    assert isinstance(found, Mixed) and str(found) == "loc by weak, scale by path"
+    assert chosen(choose(wave, Normal(mu, tau.exp()), seed=seed), ["loc", "scale"]) <= {Weak, Path}
+
+
+def chosen(how: Gradient, names: list[str]) -> set[type]:
+    return {type(how.parts[name]) for name in names} if isinstance(how, Mixed) else {type(how)}
 
 
 def test_auto_among_score_and_path() -> None:
     mu, tau = leaves(1.36669929517146813, 0.674065389751229)
-    among = Auto(among=[Score("loo"), Path()])
+    among = Auto(among=[Score("loo"), Path()], cost="evaluations")
     assert isinstance(choose(wave, Normal(mu, tau.exp()), auto=among, seed=0), Score)
     mu, tau = leaves(0.442297488320822, -0.500058753547454)
     assert isinstance(choose(wave, Normal(mu, tau.exp()), auto=among, seed=0), Path)
@@ -43,7 +45,7 @@ def test_auto_sums_what_it_can_and_takes_what_applies() -> None:
     (eta,) = leaves(0.3)
     assert choose(lambda b: b.sum(1), Bernoulli(logits=eta.expand(3)), n=8, seed=0) == Enumerate()
     few = choose(lambda b: b.sum(1), Bernoulli(logits=eta.expand(3)), n=4, seed=0)
-    assert isinstance(few, Mixed) and isinstance(few.parts["logits"], Weak)
+    assert isinstance(few, Weak)
     jump = choose(lambda x: x > 0, Normal(eta, 1.0), seed=0)  # no path through a jump
     assert "path" not in str(jump).lower()
     mixture = MixtureSameFamily(Categorical(torch.ones(2)), Normal(torch.stack([eta, -eta]), 1.0))
@@ -58,10 +60,29 @@ def test_auto_draws_its_pilot_apart() -> None:
     # The estimate is the one that the choice makes with the same seed: no draw of the pilot is in it.
     mu, tau = leaves(0.442297488320822, -0.500058753547454)
     law = Normal(mu, tau.exp())
-    auto = expect(wave, law, n=10, grad="auto", seed=3)
-    chosen = expect(wave, law, n=10, grad=Mixed({"loc": Weak(), "scale": Path()}), seed=3)
-    assert torch.equal(auto.mean, chosen.mean)
-    assert torch.equal(*(torch.autograd.grad(e.mean, mu)[0] for e in (auto, chosen)))
+    how = Auto(cost="evaluations")
+    auto = expect(wave, law, n=10, grad=how, seed=3)
+    named = expect(wave, law, n=10, grad=choose(wave, law, 10, how, seed=3), seed=3)
+    assert torch.equal(auto.mean, named.mean)
+    assert torch.equal(*(torch.autograd.grad(e.mean, mu)[0] for e in (auto, named)))
+
+
+def test_auto_counts_time_against_variance() -> None:
+    # The mean of an odd f is 0: a baseline from a pilot changes no variance and doubles the time.
+    (mu,) = leaves(0.0)
+
+    def slow(x: Tensor) -> Tensor:
+        for _ in range(10 * len(x)):
+            x.sin()
+        return x.sin()
+
+    auto = Auto(repeats=64, among=[Score("mean"), Score("none")])
+    assert choose(slow, Normal(mu, 1.0), auto=auto, seed=0) == Score("none")
+
+
+def test_a_cost_is_time_or_evaluations() -> None:
+    with pytest.raises(InvalidInput, match="cost in time or evaluations"):
+        Auto(cost="money")
 
 
 def test_the_table() -> None:

@@ -57,7 +57,10 @@ CASES = {
         (0.8, 0.1),
         wave,
         wave_mean,
-        (*SCORES, Path(), Weak(), Auto(), Mixed({"loc": Score("loo"), "scale": Path()})),
+        (
+            *(*SCORES, Path(), Weak(), Auto(), Mixed({"loc": Score("loo"), "scale": Path()})),
+            *(Weak(stratified=True), Mixed({"loc": Path(), "scale": Weak(stratified=True)})),
+        ),
     ),
     "normal, a jump": Case(
         lambda mu, tau: d.Normal(mu, tau.exp()),
@@ -71,7 +74,10 @@ CASES = {
         (0.8, -0.3),
         lambda x: x.prod(1) + x.square().sum(1),
         lambda mu, tau: mu**3 * WEIGHTS.prod() + mu**2 * WEIGHTS.square().sum() + 3 * (2 * tau).exp(),
-        (Score("loo"), Score("optimal"), Path(), Weak(), Mixed({"loc": Weak(), "scale": Path()})),
+        (
+            *(Score("loo"), Score("optimal"), Path(), Weak(), Mixed({"loc": Weak(), "scale": Path()})),
+            Weak(stratified=True),
+        ),
     ),
     "bernoulli": Case(
         three_coins,
@@ -99,7 +105,7 @@ CASES = {
         (1.4,),
         lambda x: x.square(),
         lambda rate: 2 / rate.square(),
-        (Score("loo"), Path(), Weak(), Auto()),
+        (Score("loo"), Path(), Weak(), Auto(), Weak(stratified=True)),
     ),
     "gamma": Case(
         lambda rate: d.Gamma(torch.tensor(2.5).double(), rate),

@@ -16,9 +16,26 @@ def test_known_projections() -> None:
     assert Affine(torch.tensor([0.0, 2.0]), 2.0).project(y).tolist() == [[3.0, 1.0]]
     assert Simplex(1.0).project(y).tolist() == [[0.0, 1.0]]
     assert Simplex(3.0).project(y).tolist() == [[1.0, 2.0]]
+    assert Simplex(1.0).project(y - 3.0 + torch.tensor([[-1.0, 1.0]])).tolist() == [[0.0, 1.0]]
     assert Ball(0.0, 2.5).project(y).tolist() == [[1.5, 2.0]]
     assert L1Ball(3.0).project(-y).tolist() == [[-1.0, -2.0]]
     assert Monotone().project(y.flip(1)).tolist() == [[3.5, 3.5]]
+
+
+@pytest.mark.parametrize("n", [31, 32, 33, 200])
+def test_simplex_thresholds_are_those_of_a_full_sort(n: int, dtype: torch.dtype) -> None:
+    # From one entry above the threshold to all of them, with ties, in one batch.
+    totals = torch.logspace(-3, 4, 29, dtype=torch.float64)
+    y = torch.randn(29, n, generator=torch.Generator().manual_seed(42), dtype=dtype)
+    y[:, ::3] = y[:, :1]
+    p = Simplex(totals).project(y)
+    for row, total, found in zip(y.double().numpy(), totals.numpy(), p.double().numpy(), strict=True):
+        row -= row.max()  # changes no answer, and keeps the digits of the oracle
+        falling = -np.sort(-row)
+        t = ((np.cumsum(falling) - total) / np.arange(1, n + 1)).max()
+        eps = torch.finfo(dtype).eps
+        np.testing.assert_allclose(found, np.maximum(row - t, 0), rtol=eps, atol=n * 2.3e-16 * total)
+        assert abs(found.sum() - total) <= 2 * eps * total * np.sqrt(n)
 
 
 @pytest.mark.parametrize(
@@ -31,8 +48,10 @@ def test_known_projections() -> None:
 def test_gradients_at_points_of_an_equality(s: ConvexSet, c: list, rank_one: list) -> None:
     # The point does not move; a step across the equality would be undone.
     a = torch.tensor([rank_one], dtype=torch.float64)
-    jacobian = torch.autograd.functional.jacobian(lambda y: s.project(y)[0], torch.tensor([c]).double())
-    torch.testing.assert_close(jacobian[:, 0], torch.eye(3).double() - a.T @ a / (a @ a.T))
+    expected = torch.eye(3).double() - a.T @ a / (a @ a.T)
+    for point in (torch.tensor([c]), torch.tensor([c]).double()):
+        jacobian = torch.autograd.functional.jacobian(lambda y: s.project(y)[0], point)
+        torch.testing.assert_close(jacobian[:, 0], expected.to(point.dtype))
 
 
 @pytest.mark.parametrize(

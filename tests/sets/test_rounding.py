@@ -39,6 +39,15 @@ def test_the_simplex_from_afar() -> None:
     assert Simplex(1.0).project(y).tolist() == [[0.375, 0.625, 0.0]]
 
 
+def test_a_short_simplex_keeps_its_tolerance(dtype: torch.dtype) -> None:
+    # The running sums grow to 31 times the total, and t, rounded, is taken from all entries.
+    for total in (1.0, 1.3):
+        y = 1e-3 * torch.rand(4000, 32, generator=torch.Generator().manual_seed(43), dtype=dtype)
+        y[:, 0] += 1
+        s = Simplex(total)
+        assert s.violation(s.project(y)).max() <= 2 * torch.finfo(dtype).eps * total
+
+
 def test_whatever_sum_is_right_as_computed_is_kept(same_bits: Callable) -> None:
     # Tiny entries among large ones, and sums that are right after rounding only.
     generator = torch.Generator().manual_seed(22)

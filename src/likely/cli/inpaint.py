@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -94,8 +95,7 @@ def inpaint(
     check_image_name(out)
     check_writable(out)
     if history is not None:
-        if history.suffix.lower() != ".gif":
-            check_image_name(history)
+        check_image_name(history, ".gif")
         check_writable(history)
     _check_names(image, missing, out, history)
     if not 0 <= bounds[0] <= 1 or not 0 <= bounds[1] <= 1:
@@ -177,6 +177,12 @@ def inpaint(
 def _method(name: str, steps: int | None, lr: float | None, tol: float | None) -> Method:
     if lr is not None and name == "paper":
         raise InvalidInput("--lr is for adam and plain; paper has its own steps, 10 / (100 + k).")
+    if steps is not None and steps < 0:
+        raise InvalidInput(f"--steps is {steps}; expected 0 or more.")
+    if lr is not None and not 0 < lr < math.inf:
+        raise InvalidInput(f"--lr is {lr:g}; expected a positive, finite step size.")
+    if tol is not None and not tol >= 0:
+        raise InvalidInput(f"--tol is {tol:g}; expected 0 or more.")
     given = {k: v for k, v in (("steps", steps), ("lr", lr), ("tol", tol)) if v is not None}
     return dataclasses.replace(METHODS[name], **given)  # type: ignore[arg-type]
 

@@ -19,6 +19,7 @@ from likely.cli.common import Device, Json, Messages, Quiet, Seed, device_of, pr
 from likely.errors import InvalidInput
 from likely.files import check_writable
 from likely.seeds import borrowed_global_state, seed_borrowed
+from likely.training import processes
 
 DEFAULT = training.Recipe()
 
@@ -62,8 +63,10 @@ def train(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Fit a model by maximum likelihood; early stopping keeps the best weights on held-out data."""
-    messages = Messages(quiet)
+    """Fit a model by maximum likelihood; early stopping keeps the best weights on held-out data.
+
+    Several processes, as in `torchrun --nproc-per-node 2 -m likely train ...`, share each batch.
+    """
     if out.suffix != ".safetensors":
         raise InvalidInput(f"--out is {out}; expected a name that ends in .safetensors.")
     if model not in flows.MODELS:
@@ -97,33 +100,38 @@ def train(
         precision=precision,
         seed=seed,
     )
-    where = device_of(device)
-    rows = data.load_data(data_name)
-    shape = tuple(rows.train.shape[1:])
-    with borrowed_global_state():
-        seed_borrowed(seed)
-        flow = flows.MODELS[model](shape, **sizes).to(where)
-    count = sum(p.numel() for p in flow.parameters())
-    messages.say(
-        f"{model} with {count:,} parameters on {rows.name}: {len(rows.train):,} rows to train, "
-        f"{len(rows.valid):,} to validate, {len(rows.test):,} to test; "
-        f"{str(recipe.dtype(where)).removeprefix('torch.')} network passes"
-    )
-    start = time.monotonic()
-    with Bar(messages, math.prod(shape), rows.levels) as bar:
-        result = training.fit(
-            flow,
-            rows.train,
-            rows.valid,
-            recipe,
-            levels=rows.levels,
-            state_file=state_file,
-            resume=resume,
-            report=bar.update,
+    with processes.launched(device_of(device)) as (group, where):
+        messages = Messages(quiet or group.rank > 0)
+        rows = data.load_data(data_name)
+        shape = tuple(rows.train.shape[1:])
+        with borrowed_global_state():
+            seed_borrowed(seed)
+            flow = flows.MODELS[model](shape, **sizes).to(where)
+        count = sum(p.numel() for p in flow.parameters())
+        messages.say(
+            f"{model} with {count:,} parameters on {rows.name}: {len(rows.train):,} rows to train, "
+            f"{len(rows.valid):,} to validate, {len(rows.test):,} to test; "
+            f"{str(recipe.dtype(where)).removeprefix('torch.')} network passes"
         )
-    if result.stopped == "interrupted":
-        messages.say(f"interrupted at step {result.step:,}; go on with the same command and --resume")
-        raise typer.Exit(130)
+        start = time.monotonic()
+        with Bar(messages, math.prod(shape), rows.levels) as bar:
+            result = training.fit(
+                flow,
+                rows.train,
+                rows.valid,
+                recipe,
+                levels=rows.levels,
+                state_file=state_file,
+                resume=resume,
+                report=bar.update,
+            )
+        if result.stopped == "interrupted":
+            messages.say(
+                f"interrupted at step {result.step:,}; go on with the same command and --resume"
+            )
+            raise typer.Exit(130)
+        if group.rank > 0:
+            return
     seconds = time.monotonic() - start
     stored = getattr(torch, store)
     for p in flow.parameters():
@@ -137,6 +145,7 @@ def train(
         "levels": rows.levels,
         "command": shlex.join(["likely", *sys.argv[1:]]),
         "seed": seed,
+        "processes": group.count,
         "parameters": count,
         "steps": result.step,
         "seconds": round(seconds),

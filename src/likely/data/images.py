@@ -94,12 +94,12 @@ def write_image(path: Path | str, x: Float[Tensor, "1 channels h w"]) -> None:
     write_whole(path, content.getvalue())
 
 
-def check_image_name(path: Path | str) -> None:
-    """Raise `InvalidInput` unless the suffix of `path` names a format that keeps every byte."""
-    if Path(path).suffix.lower() not in LOSSLESS:
+def check_image_name(path: Path | str, *more: str) -> None:
+    """Raise `InvalidInput` unless the suffix of `path` names a lossless format, or is one of `more`."""
+    if Path(path).suffix.lower() not in (*LOSSLESS, *more):
         raise InvalidInput(
             f"{path} cannot be written: its suffix names no lossless picture format; expected one of "
-            f"{', '.join(LOSSLESS)}."
+            f"{', '.join((*more, *LOSSLESS))}."
         )
 
 

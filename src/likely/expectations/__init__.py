@@ -2,7 +2,7 @@
 
 from likely.expectations.adapt import adapt
 from likely.expectations.baselines import Baseline
-from likely.expectations.choose import Auto, Mixed, choose
+from likely.expectations.choose import Auto, choose
 from likely.expectations.compare import Comparison, compare
 from likely.expectations.elbo import elbo
 from likely.expectations.estimate import Estimate
@@ -10,6 +10,7 @@ from likely.expectations.exact import Tractable, exact
 from likely.expectations.expect import expect
 from likely.expectations.gradient import Enumerate, Gradient, Path, Score
 from likely.expectations.law import Law, law_of
+from likely.expectations.mixed import Mixed
 from likely.expectations.mixture import Mixture
 from likely.expectations.sampling import Antithetic, Independent, Sampling, Sobol
 from likely.expectations.until import rel

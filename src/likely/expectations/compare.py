@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
@@ -13,12 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from likely.errors import InvalidInput
+from likely.expectations.cost import evaluations, seconds
 from likely.expectations.gradient import Gradient
-from likely.expectations.law import AnyLaw, derived, law_of
+from likely.expectations.law import AnyLaw, law_of
 from likely.expectations.names import gradient_of, root_of
 from likely.expectations.problem import Function, Problem
 from likely.expectations.sampling import Independent, Sampling
-from likely.expectations.spread import arguments_from, evaluations, parameter_spread
+from likely.expectations.spread import arguments_from, parameter_spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,12 +31,12 @@ class Row:
     estimator: str
     parameter: str
     #: the mean gradient
-    gradient: Float[Tensor, "*parameter"]
+    gradient: Float[torch.Tensor, "*parameter"]
     #: n times the variance of the gradient from n draws: for plain sums, the variance of one draw
     variance: Float[Tensor, "*parameter"]
     #: evaluations of f for this parameter's gradient, from one draw
     evaluations: int
-    #: seconds for one estimate of n draws and its gradient
+    #: processor seconds for one estimate of n draws and its gradient
     seconds: float
 
     @property
@@ -174,26 +173,13 @@ def compare(
     root = root_of(seed)
     rows = []
     for name, how in named.items():
-        seconds = _seconds(how, problem, n, root, list(leaves.values()))
+        time = seconds(how, problem, n, root, list(leaves.values()))
         spread = parameter_spread(how, problem, n, repeats, root, leaves)
         for key in leaves:
             gradient = spread.gradients[key].double().mean(0)
             cost = evaluations(how, problem, arguments_from(problem, leaves[key]))
-            rows.append(Row(name, key, gradient, spread.variance(key), cost, seconds))
+            rows.append(Row(name, key, gradient, spread.variance(key), cost, time))
     return Comparison(tuple(rows))
-
-
-def _seconds(how: Gradient, problem: Problem, n: int, seed: int, leaves: list[Tensor]) -> float:
-    """Return the median time of five estimates with their gradients; no choice depends on it."""
-    times = []
-    with torch.enable_grad():
-        block = how.prepare(problem, n, seed)
-        for k in range(5):
-            begin = time.perf_counter()
-            mean = problem.estimate(block(n, derived(seed, k)), n).mean.sum()
-            torch.autograd.grad(mean, leaves, retain_graph=True, allow_unused=True)
-            times.append(time.perf_counter() - begin)
-    return statistics.median(times)
 
 
 def _named_estimators(

@@ -57,7 +57,7 @@ class Estimate:
         """What the draws leave behind, summed up when it is first looked at."""
         return self.source if isinstance(self.source, Moments) else self.source.moments()
 
-    def settled(self) -> Estimate:
+    def without_draws(self) -> Estimate:
         """Return the same estimate without its draws."""
         return replace(self, source=self.moments)
 

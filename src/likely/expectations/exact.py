@@ -66,6 +66,7 @@ def exact(f: Function, p: AnyLaw | Tractable, *, rtol: float = 1e-11) -> Float[T
     work = Quadrature(problem, rtol)
     total = work.value()
     if torch.is_grad_enabled():
-        for leaf, slope in work.slopes(total.shape):
-            total = total + linear(leaf, slope, own=leaf.ndim).to(total.dtype)
+        slopes = list(work.slopes(total.shape))
+        if slopes:
+            total = total + linear(slopes).to(total.dtype)
     return total

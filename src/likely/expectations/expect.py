@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from typing import TypeAlias, cast
 
 import torch
@@ -23,6 +23,7 @@ from likely.expectations.sampling import Independent, Sampling, Sobol
 from likely.expectations.until import rel
 
 Proposal: TypeAlias = "AnyLaw | Sequence[AnyLaw]"
+INDEPENDENT = Independent()
 #: draws in a block where nothing else is said; blocks are what workers share
 BLOCK = 100_000
 #: draws at the most where `until` is given and n is not
@@ -90,7 +91,7 @@ def expect(
         True
     """
     law = law_of(p, batched)
-    problem = _problem(f, p, law, via, sampling or Independent(), normalise, batched)
+    problem = _problem(f, p, law, via, sampling or INDEPENDENT, normalise, batched)
     most = n if n is not None else 1000 if until is None else MOST
     for name, number in (("n", most), ("block", block or 1), ("workers", workers)):
         if not isinstance(number, int) or number < 1:
@@ -104,10 +105,9 @@ def expect(
     one_piece = most if isinstance(problem.sampling, Sobol) else BLOCK
     sizes = _sizes(most, block or (until.block if until else one_piece), problem)
     modules = [m for m in (p, *(_listed(via))) if isinstance(m, torch.nn.Module)]
-    with ExitStack() as stack:
-        for module in modules:
-            stack.enter_context(evaluating(module))
-        return _run(problem, how.prepare(problem, sizes[0], root), sizes, root, until, workers)
+    with evaluating(*modules) if modules else nullcontext():
+        draw = how.prepare(problem, sizes[0], root)
+        return _run(problem, draw, sizes, root, until, workers)
 
 
 def _run(
@@ -117,12 +117,14 @@ def _run(
     done: Estimate | None = None
     wave = workers if until is not None else len(sizes)
     for begin in range(0, len(sizes), wave):
-        jobs = [(b, sizes[b]) for b in range(begin, min(begin + wave, len(sizes)))]
+        blocks = range(begin, min(begin + wave, len(sizes)))
         if workers == 1:
-            made = (_one(problem, draw, n, root, b) for b, n in jobs)
+            made = (_one(problem, draw, sizes[b], root, b) for b in blocks)
         else:
             made = iter(
-                Parallel(n_jobs=workers)(delayed(_settled)(problem, draw, n, root, b) for b, n in jobs)
+                Parallel(n_jobs=workers)(
+                    delayed(_alone)(problem, draw, sizes[b], root, b) for b in blocks
+                )
             )
         for estimate in made:
             done = estimate if done is None else done + estimate
@@ -136,9 +138,9 @@ def _one(problem: Problem, draw: Block, n: int, root: int, b: int) -> Estimate:
     return problem.estimate(draw(n, derived(root, b)), n)
 
 
-def _settled(problem: Problem, draw: Block, n: int, root: int, b: int) -> Estimate:
+def _alone(problem: Problem, draw: Block, n: int, root: int, b: int) -> Estimate:
     """One block without its draws, so that little is sent between processes."""
-    return _one(problem, draw, n, root, b).settled()
+    return _one(problem, draw, n, root, b).without_draws()
 
 
 def _problem(

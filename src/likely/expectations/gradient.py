@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias, final
 
 import torch
@@ -15,7 +15,14 @@ from torch.distributions import Distribution, Independent
 from likely.errors import InvalidInput
 from likely.expectations.baselines import NOTHING, Baseline, baseline_of
 from likely.expectations.law import Law, TorchLaw, derived, moving_ends
-from likely.expectations.problem import Problem, Terms, plain_terms, weighted_terms
+from likely.expectations.problem import (
+    Problem,
+    Terms,
+    floating,
+    over,
+    plain_terms,
+    weighted_terms,
+)
 
 Block: TypeAlias = Callable[[int, int], Terms]
 #: at most so many points are enumerated
@@ -169,9 +176,11 @@ class Enumerate(Gradient):
         x = support_of(problem)
 
         def block(n: int, seed: int) -> Terms:
-            log_p = problem.law.log_prob(x)
-            terms = weighted_terms(problem.values(x), log_p.double() + math.log(len(x)))
-            return replace(terms, exact=True)
+            values = problem.values(x)
+            mass = over(problem.law.log_prob(x).double().exp(), values)
+            # A mean over points, of which each counts with its probability.
+            a = len(x) * mass * torch.where(mass > 0, floating(values), 0.0)
+            return Terms(a, values.dtype, exact=True)
 
         return block
 
@@ -210,7 +219,8 @@ def support_of(problem: Problem) -> Tensor:
     whole = base.batch_shape + base.event_shape
     if number == 0:
         return single.new_zeros((1, *whole))
-    index = torch.cartesian_prod(*[torch.arange(choices, device=single.device)] * number)
+    place = choices ** torch.arange(number - 1, -1, -1, device=single.device)
+    index = torch.arange(choices**number, device=single.device)[:, None] // place % choices
     points = single.reshape(choices, *base.event_shape)[index.reshape(choices**number, *entries)]
     shape = (len(points), *(1,) * lead, *entries, *base.event_shape)
     return points.reshape(shape).expand(len(points), *whole)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Any, Protocol, TypeAlias, final, runtime_checkable
+from typing import Any, Final, Protocol, TypeAlias, final, runtime_checkable
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from likely.density import Density
-from likely.density import Law as LawLike
+from likely.density import Density, Samplable
 from likely.errors import InvalidInput, InvalidType
 from likely.seeds import borrowed_global_state, generator_for, seed_borrowed
 
-AnyLaw: TypeAlias = "Distribution | LawLike | Law"
+_MASK: Final = 2**64 - 1
+
+AnyLaw: TypeAlias = "Distribution | Samplable | Law"
 
 
 @runtime_checkable
@@ -70,8 +69,7 @@ class TorchLaw(Law):
         self.name = type(distribution).__name__
         self.batched = batched
         self.batch_shape = distribution.batch_shape if batched else torch.Size()
-        tensor = next(_tensors_in(distribution), None)
-        self.device = torch.device("cpu") if tensor is None else tensor.device
+        self.device = _place_of(distribution) or torch.device("cpu")
 
     def draw(self, n: int, seed: int, attached: bool) -> Tensor:
         """Return draws made in a borrowed global random state, which is put back."""
@@ -84,12 +82,15 @@ class TorchLaw(Law):
             seed_borrowed(seed, self.device)
             if attached:
                 return self.distribution.rsample((n,))
-            return self.distribution.sample((n,)).detach()
+            with torch.no_grad():  # the same draws, and cheaper than `sample` of some laws
+                if self.distribution.has_rsample:
+                    return self.distribution.rsample((n,))
+                return self.distribution.sample((n,))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return the log-density, with minus infinity outside of the support."""
         value = self._log_prob(x)
-        return value if self.batched or value.ndim == 1 else value.flatten(1).sum(1)
+        return value if self.batched or value.ndim == 1 else value.sum(tuple(range(1, value.ndim)))
 
     def _log_prob(self, x: Tensor) -> Tensor:
         law = self.distribution
@@ -135,7 +136,7 @@ class PlainLaw(Law):
     borrowed and seeded global state.
     """
 
-    def __init__(self, law: LawLike) -> None:
+    def __init__(self, law: Samplable) -> None:
         self.law = law
         self.name = type(law).__name__
         self.batch_shape = torch.Size()
@@ -196,7 +197,7 @@ def law_of(p: AnyLaw, batched: bool = False) -> Law:
         raise InvalidInput(f"batched=True is for torch.distributions laws; p is a {type(p).__name__}.")
     if isinstance(p, Reparameterised):
         return ReparameterisedLaw(p)
-    if isinstance(p, LawLike):
+    if isinstance(p, Samplable):
         return PlainLaw(p)
     raise InvalidType(
         f"p is a {type(p).__name__}; expected a torch.distributions law, a flow, or an object with "
@@ -205,9 +206,17 @@ def law_of(p: AnyLaw, batched: bool = False) -> Law:
 
 
 def derived(seed: int, *path: int) -> int:
-    """Return a seed of its own for each path below a seed, such as (block, purpose)."""
-    text = ",".join(map(str, (seed, *path))).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+    """Return a seed of its own for each path below a seed, such as (block, purpose).
+
+    Each step is a round of SplitMix64 (Steele, Lea, Flood 2014), a bijection of 64 bits for each step.
+    """
+    z = seed
+    for step in path:
+        z = (z ^ step * 0xD1342543DE82EF95) + 0x9E3779B97F4A7C15 & _MASK
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+        z = (z ^ z >> 27) * 0x94D049BB133111EB & _MASK
+        z ^= z >> 31
+    return z >> 1
 
 
 def leaves_of(tensor: Tensor) -> list[Tensor]:
@@ -256,14 +265,17 @@ def _validates(law: Distribution) -> bool:
     return bool(law._validate_args)
 
 
-def _tensors_in(law: object) -> Iterator[Tensor]:
-    """The tensors a distribution was made of, at any depth."""
+def _place_of(law: object) -> torch.device | None:
+    """Where the first tensor lies that a distribution was made of, at any depth."""
     for value in vars(law).values():
+        if isinstance(value, Tensor):
+            return value.device
         for item in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(item, Tensor):
-                yield item
-            elif isinstance(item, Distribution | torch.distributions.Transform):
-                yield from _tensors_in(item)
+            if isinstance(item, Distribution | torch.distributions.Transform | Tensor):
+                place = item.device if isinstance(item, Tensor) else _place_of(item)
+                if place is not None:
+                    return place
+    return None
 
 
 def _device_of(law: object) -> torch.device:

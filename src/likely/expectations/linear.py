@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,43 +11,50 @@ from torch import Tensor
 from likely.errors import InvalidInput
 
 
-def linear(t: Tensor, slope: Tensor, own: int, batch: int = 0) -> Tensor:
-    """Return `sum slope (t - detach(t))` over the last `own` dimensions of t and the like of slope.
+def linear(pairs: Sequence[tuple[Tensor, Tensor]], batch: int = 0) -> Tensor:
+    """Return `sum slope (t - detach(t))` over pairs of t and slope, and over the entries of t.
 
     Args:
-        t: `(*batch, *own)`.
-        slope: `(*batch, *own, *out)`.
-        own: how many dimensions of t are summed over.
-        batch: how many dimensions lead in both.
+        pairs: tensors t, `(*batch, *own)`, and their slopes, `(*batch, *own, *out)`.
+        batch: how many dimensions lead in all of them.
 
     Returns:
-        Zeros of shape `(*batch, *out)`, whose gradient in t is slope.
+        Zeros of shape `(*batch, *out)`, whose gradient in each t is its slope.
 
     Example:
         >>> t = torch.tensor([1.0, 2.0], requires_grad=True)
-        >>> linear(t, torch.tensor([3.0, 4.0]), own=1).backward()
+        >>> linear([(t, torch.tensor([3.0, 4.0]))]).backward()
         >>> t.grad.tolist()
         [3.0, 4.0]
     """
-    flat = slope.reshape(*slope.shape[:batch], -1, *slope.shape[batch + own :])
-    result: Tensor = _Linear.apply(t.reshape(*t.shape[:batch], -1), flat, batch)  # type: ignore[no-untyped-call]
+    tensors, slopes = zip(*pairs, strict=True)
+    result: Tensor = _Linear.apply(batch, slopes, *tensors)  # type: ignore[no-untyped-call]
     return result
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, t: Tensor, slope: Tensor, batch: int) -> Tensor:
-        ctx.save_for_backward(t, slope)
-        ctx.batch = batch
-        return slope.new_zeros(slope.shape[:batch] + slope.shape[batch + 1 :])
+    def forward(ctx: Any, batch: int, slopes: tuple[Tensor, ...], *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(*tensors)
+        ctx.batch, ctx.slopes = batch, slopes
+        slope, t = slopes[0], tensors[0]
+        return slope.new_zeros(slope.shape[:batch] + slope.shape[t.ndim :])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        t, slope = ctx.saved_tensors
-        out = tuple(range(ctx.batch + 1, slope.ndim))
-        product = slope * grad.unsqueeze(ctx.batch)
-        total = product.sum(out) if out else product
-        return _FirstOnly.apply(total.to(t.dtype), t), None, None  # type: ignore[no-untyped-call]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        found = []
+        for t, slope in zip(ctx.saved_tensors, ctx.slopes, strict=True):
+            own = t.ndim - ctx.batch
+            product = slope * grad.reshape(
+                grad.shape[: ctx.batch] + (1,) * own + grad.shape[ctx.batch :]
+            )
+            out = tuple(range(t.ndim, slope.ndim))
+            total = (product.sum(out) if out else product).to(t.dtype)
+            # Only where a second derivative is being prepared does it have to be refused.
+            if torch.is_grad_enabled():
+                total = _FirstOnly.apply(total, t)  # type: ignore[no-untyped-call]
+            found.append(total)
+        return None, None, *found
 
 
 class _FirstOnly(torch.autograd.Function):

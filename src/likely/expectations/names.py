@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
@@ -12,7 +11,9 @@ from likely.expectations.baselines import Baseline
 from likely.expectations.choose import Auto
 from likely.expectations.gradient import Enumerate, Gradient, Path, Score, Values
 from likely.expectations.weak import Weak
-from likely.seeds import generator_for
+from likely.seeds import root_of
+
+__all__ = ["NAMED", "gradient_of", "root_of"]
 
 #: estimators without a parameter; "score" has its baseline
 NAMED: Final[dict[str, Gradient]] = {
@@ -47,16 +48,3 @@ def gradient_of(
     if grad not in NAMED:
         raise InvalidInput(f"grad is {grad!r}; expected None or one of {['score', *NAMED]}.")
     return NAMED[grad]
-
-
-def root_of(seed: int | None, generator: torch.Generator | None = None) -> int:
-    """Return the seed that all others are derived from: the given one, or one drawn.
-
-    Raises:
-        InvalidInput: both are given, or the seed is out of range.
-    """
-    if generator is None and isinstance(seed, int) and 0 <= seed < 2**63:
-        return seed
-    device = "cpu" if generator is None else generator.device
-    source = generator_for(seed, generator, device)
-    return int(torch.randint(2**63 - 1, (), generator=source, device=source.device))

@@ -127,7 +127,7 @@ class Problem:
         """
         unit = 1 if terms.exact else self.sampling.unit(n)
         block = Block(terms.a, terms.w, terms.scale, terms.correction, unit, self.normalise)
-        a = block.a.detach()
+        a = block.a
         if not (math.isfinite(a.item()) if a.ndim == 0 else a.isfinite().all()):
             rows = int((~terms.a.isfinite()).reshape(len(terms.a), -1).any(1).sum())
             raise InvalidInput(

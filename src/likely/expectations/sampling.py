@@ -80,7 +80,9 @@ class Sobol(Sampling):
     """Scrambled Sobol points in independent replicates, whose means give the standard error.
 
     For smooth f in few dimensions the error falls almost like `n^-1.5`. Each replicate holds
-    `n / replicates` points; powers of two are best.
+    `n / replicates` points; powers of two are best. The error bar rests on so few means that it is
+    short where these are skewed: for x^2 under a normal law, 95% intervals from 16 replicates cover
+    93%.
 
     Args:
         replicates: how many independent scramblings, at least 2.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -12,10 +12,9 @@ from torch import Tensor
 
 from likely.expectations.arguments import arguments_of, with_arguments
 from likely.expectations.gradient import Gradient
-from likely.expectations.law import Law, TorchLaw, derived, entries, leaves_of
+from likely.expectations.law import Law, TorchLaw, derived, leaves_of
 from likely.expectations.problem import Problem
 from likely.expectations.sampling import Antithetic, Independent
-from likely.expectations.weak import Weak
 
 
 @final
@@ -115,21 +114,6 @@ def parameter_spread(
     return Spread(_named(list(parameters), shifts, grads), n)
 
 
-def evaluations(how: Gradient, problem: Problem, names: Collection[str] | None = None) -> int:
-    """Return how often f is evaluated for the gradient of one draw.
-
-    Args:
-        how: the estimator; all but the weak derivative evaluate f once for all parameters.
-        problem: what is estimated.
-        names: the arguments of the law that are differentiated; None for all.
-    """
-    if not isinstance(how, Weak) or not isinstance(problem.law, TorchLaw):
-        return 1
-    wanted = [k for k, t in arguments_of(problem.law).items() if t.requires_grad]
-    number = sum(names is None or name in names for name in wanted)
-    return 2 * entries(problem.law)[1] * number
-
-
 def arguments_from(problem: Problem, leaf: Tensor) -> list[str]:
     """Return the names of the arguments of the law that were computed from a leaf tensor."""
     return [
@@ -143,7 +127,6 @@ def copied(
     law: Law, arguments: dict[str, Tensor], repeats: int, rows: Sequence[Tensor] = ()
 ) -> TorchLaw:
     """Return `repeats` copies of a law, each with arguments of its own, as one batched law."""
-    assert isinstance(law, TorchLaw)  # it had arguments
     many = with_arguments(law, arguments).distribution
     inner = len(many.batch_shape) - 1 - len(law.batch_shape)
     if inner:

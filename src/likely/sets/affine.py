@@ -10,7 +10,8 @@ from torch import Tensor
 
 from likely.errors import InvalidInput
 from likely.sets.convex import ConvexSet, largest, rows_of, select, with_parameters
-from likely.sets.parameters import double, flat, like
+from likely.sets.normal import Normal
+from likely.sets.parameters import double, flat, like, rows_in, unflat
 
 
 @final
@@ -20,8 +21,9 @@ class Affine(ConvexSet):
     Projection: `argmin_{A x = b} ||x - y||_2 = y - A^T (A A^T)^-1 (A y - b)`. The Cholesky factor of
     `A A^T`, for rows scaled to length one, is formed once, in float64, as the R of a QR factorisation
     of `A^T`, as that does not square the condition number: `P y = y - Q R^-T (A y - b)`. A second such
-    step takes out the rounding of the first. Points with `A x = b` keep every bit. The violation of a
-    projected point is at most `2 eps (||y||_2 + ||x||_2)`, eps being that of the dtype of y.
+    step takes out the rounding of the first; for one equality, a single step along its normal does.
+    Points with `A x = b` keep every bit. The violation of a projected point is at most
+    `2 eps (||y||_2 + ||x||_2)`, eps being that of the dtype of y.
 
     Args:
         A: the matrix, `(m, n)` for m equalities over n entries; or a vector `(n,)` for one equality.
@@ -79,9 +81,14 @@ class Affine(ConvexSet):
             )
         self.A, self.b = matrix, right.reshape(-1, len(matrix))
         self._norms, self._basis, self._factor = norms, basis.T, factor.T
+        self._normal = Normal(matrix[0]) if len(matrix) == 1 else None
 
     def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
         """Return `y - A^T (A A^T)^-1 (A y - b)`."""
+        if self._normal is not None:
+            rows = rows_in(y)
+            self._check(rows, y)
+            return unflat(self._normal.back(rows, self._normal.excess(rows, self.b.to(y.device))), y)
         x, basis, factor = flat(y), self._basis.to(y.device), self._factor.to(y.device)
         for _ in range(2):  # the second step removes what rounding left of the first
             weights = torch.linalg.solve_triangular(factor, self._residual(x, y).T, upper=False)
@@ -94,6 +101,12 @@ class Affine(ConvexSet):
         return largest(self._residual(flat(x), x).abs()).to(x.dtype)
 
     def _residual(self, rows: Tensor, y: Tensor) -> Float[Tensor, "batch m"]:
+        self._check(rows, y)
+        excess: Tensor = rows @ self.A.to(y.device).T - self.b.to(y.device)
+        return torch.divide(excess, self._norms.to(y.device))
+
+    def _check(self, rows: Tensor, y: Tensor) -> None:
+        """Raise InvalidInput unless A and b fit the points."""
         if rows.shape[1] != self.A.shape[1]:
             raise InvalidInput(
                 f"A has {self.A.shape[1]} columns, but an event of shape {tuple(y.shape[1:])} has "
@@ -104,8 +117,6 @@ class Affine(ConvexSet):
                 f"b is given for {len(self.b)} rows, but there are {len(y)}; "
                 "expected one for all rows, or one for each."
             )
-        excess: Tensor = rows @ self.A.to(y.device).T - self.b.to(y.device)
-        return torch.divide(excess, self._norms.to(y.device))
 
 
 @rows_of.register

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from likely.errors import Infeasible, InvalidInput
 from likely.sets.convex import ConvexSet, rows_of, select, with_parameters
-from likely.sets.parameters import column, double, one_each, rows_in, select_each
+from likely.sets.parameters import column, double, one_each, rows_in, select_each, unflat
 
 #: a length to divide by where length and radius are 0
 _TINY = torch.finfo(torch.float64).tiny
@@ -48,15 +48,16 @@ class Ball(ConvexSet):
             raise Infeasible(
                 f"radius is {self.radius.min().item():g}, so the ball is empty; expected 0 or more."
             )
+        self._least = self.radius.clamp(min=_TINY)
         number = self.center.ndim == 0 and not self.center.requires_grad
         self._origin = number and self.center.item() == 0
 
     def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
         """Return `center + (y - center) min(1, radius / ||y - center||)`."""
-        ray, length, radius = self._ray(y)
+        ray, length = self._ray(y)
+        radius, least = column("radius", self.radius, y), column("radius", self._least, y)
         # The larger of length and radius: rows inside are multiplied by 1, which keeps every bit.
-        ratio = radius / torch.maximum(length, radius.clamp(min=_TINY))
-        moved = ray * ratio.to(y.dtype).reshape(-1, *[1] * (y.ndim - 1))
+        moved = unflat(ray * torch.div(radius, torch.maximum(length, least)).type_as(y), y)
         if self._origin:
             return moved
         outside = (length > radius).reshape(-1, *[1] * (y.ndim - 1))
@@ -64,25 +65,28 @@ class Ball(ConvexSet):
 
     def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return the distance from the ball, `max(||x - center||_2 - radius, 0)`."""
-        _, length, radius = self._ray(x)
-        return (length - radius).clamp(min=0.0)[:, 0].to(x.dtype)
+        length = self._ray(x)[1] - column("radius", self.radius, x)
+        return length.clamp(min=0.0)[:, 0].to(x.dtype)
 
-    def _ray(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return `y - center`, its length `(B, 1)` in float64, and the radius."""
-        try:
-            ray = y if self._origin else y - self.center.to(y)
-        except RuntimeError:
-            ray = y[:0]
-        if ray.shape != y.shape:
-            raise InvalidInput(
-                f"center has shape {tuple(self.center.shape)}, the points {tuple(y.shape)}; "
-                "expected a center that broadcasts to the points."
-            )
-        length = torch.linalg.vector_norm(rows_in(ray), dim=1, keepdim=True, dtype=torch.float64)
-        return ray, length, column("radius", self.radius, y)
+    def _ray(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `y - center`, flat, and its length `(B, 1)` in float64."""
+        ray = y
+        if not self._origin:
+            try:
+                ray = y - self.center.to(y)
+            except RuntimeError:
+                ray = y[:0]
+            if ray.shape != y.shape:
+                raise InvalidInput(
+                    f"center has shape {tuple(self.center.shape)}, the points {tuple(y.shape)}; "
+                    "expected a center that broadcasts to the points."
+                )
+        rows = rows_in(ray)
+        return rows, torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
 
 
 @rows_of.register
 def _(within: Ball, index: Tensor, shape: torch.Size) -> Ball:
-    center, radius = select(within.center, index, shape), select_each(within.radius, index)
-    return with_parameters(within, center=center, radius=radius)
+    center = select(within.center, index, shape)
+    radius, least = (select_each(r, index) for r in (within.radius, within._least))
+    return with_parameters(within, center=center, radius=radius, _least=least)

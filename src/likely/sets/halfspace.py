@@ -11,7 +11,8 @@ from torch import Tensor
 
 from likely.errors import InvalidInput
 from likely.sets.convex import ConvexSet, rows_of, with_parameters
-from likely.sets.parameters import column, double, one_each, rows_in, select_each
+from likely.sets.normal import Normal
+from likely.sets.parameters import column, double, one_each, rows_in, select_each, unflat
 
 
 @final
@@ -47,28 +48,26 @@ class Halfspace(ConvexSet):
                 f"||a||^2 is {length:g} for a of shape {tuple(self.a.shape)}; expected a normal vector "
                 "with a non-zero entry. If a is merely tiny or huge, scale a and b alike."
             )
+        self._normal = Normal(self.a.flatten())
 
     def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
         """Return `y - max(<a, y> - b, 0) a / ||a||^2`."""
         rows = rows_in(y)
-        a, excess = self._excess(rows, y)
-        steps = (excess.clamp(min=0.0) / a.square().sum()).to(y.dtype)
-        return torch.where(excess > 0, rows - steps * a.to(y.dtype), rows).reshape(y.shape)
+        return unflat(self._normal.back(rows, self._excess(rows, y).relu()), y)
 
     def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return the distance from the half-space, `max(<a, x> - b, 0) / ||a||_2`."""
-        a, excess = self._excess(rows_in(x), x)
-        return (excess.clamp(min=0.0)[:, 0] / a.square().sum().sqrt()).to(x.dtype)
+        excess = self._excess(rows_in(x), x).relu()[:, 0]
+        return torch.divide(excess, self._normal.length).to(x.dtype)
 
-    def _excess(self, rows: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a, flat, and `<a, y> - b` for each row, `(B, 1)`."""
-        a = self.a.to(y.device).flatten()
-        if len(a) != rows.shape[1]:
+    def _excess(self, rows: Tensor, y: Tensor) -> Float[Tensor, "batch 1"]:
+        """Return `<a, y> - b` for each row."""
+        if self.a.numel() != rows.shape[1]:
             raise InvalidInput(
                 f"a has shape {tuple(self.a.shape)}, but an event has shape {tuple(y.shape[1:])}; "
                 f"expected {rows.shape[1]} numbers, one for each entry."
             )
-        return a, (rows.double() @ a)[:, None] - column("b", self.b, y)
+        return self._normal.excess(rows, column("b", self.b, y))
 
 
 @rows_of.register

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from likely.errors import Infeasible
 from likely.sets.convex import ConvexSet, rows_of, with_parameters
-from likely.sets.parameters import column, flat, like, one_each, select_each
+from likely.sets.parameters import column, flat, like, one_each, rows_in, select_each
 from likely.sets.simplex import onto_simplex
 
 
@@ -51,18 +51,18 @@ class L1Ball(ConvexSet):
 
     def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
         """Return `sign(y) max(|y| - t, 0)` for rows outside, t making the sum right."""
-        rows, radius = flat(y), column("radius", self.radius, y)
+        rows, radius = rows_in(y), column("radius", self.radius, y)
         if not rows.shape[1]:
             return y.clone()
-        outside = rows.abs().sum(1, keepdim=True) > radius
-        shrunk = onto_simplex(rows.abs(), radius)
-        return like(torch.where(outside, rows.sign() * shrunk, rows), y)
+        size = rows.abs()
+        outside = size.sum(1, keepdim=True, dtype=torch.float64) > radius
+        return like(torch.where(outside, torch.copysign(onto_simplex(size, radius), rows), rows), y)
 
     def violation(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return `max(||x||_1 - radius, 0) / sqrt(n)`, the distance from the farthest facet's side."""
         rows = flat(x)
-        excess = rows.abs().sum(1) - column("radius", self.radius, x)[:, 0]
-        return (excess.clamp(min=0.0) / sqrt(max(rows.shape[1], 1))).to(x.dtype)
+        excess = rows.abs().sum(1, keepdim=True) - column("radius", self.radius, x)
+        return (excess.clamp(min=0.0)[:, 0] / sqrt(max(rows.shape[1], 1))).to(x.dtype)
 
 
 @rows_of.register

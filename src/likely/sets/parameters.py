@@ -47,14 +47,15 @@ def one_each(name: str, value: Any) -> Tensor:
     return tensor
 
 
-def column(name: str, value: Tensor, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "rows 1"]:
-    """Return what `one_each` gave as a column that goes with the rows of y, `(1, 1)` or `(B, 1)`."""
+def column(name: str, value: Tensor, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "*rows"]:
+    """Return what `one_each` gave so that it goes with the rows of y: `()`, `(1, 1)` or `(B, 1)`."""
     if value.ndim == 1 and len(value) not in (1, len(y)):
         raise InvalidInput(
             f"{name} holds {len(value)} numbers, but there are {len(y)} rows; "
             "expected one number, or one for each row."
         )
-    return value.to(y.device).reshape(-1, 1)
+    value = value.to(y.device)
+    return value.unsqueeze(1) if value.ndim else value
 
 
 def select_each(parameter: Tensor, index: Int[Tensor, " k"]) -> Tensor:
@@ -76,6 +77,11 @@ def flat(y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch n"]:
     return rows_in(y).double()
 
 
+def unflat(x: Float[Tensor, "batch n"], y: Float[Tensor, "batch *event"]) -> Tensor:
+    """Return flat rows in the shape of y."""
+    return x if y.ndim == 2 else x.reshape(y.shape)
+
+
 def like(x: Float[Tensor, "batch n"], y: Float[Tensor, "batch *event"]) -> Tensor:
     """Return flat rows in the shape and dtype of y: the one rounding of float32 results."""
-    return x.to(y.dtype).reshape(y.shape)
+    return unflat(x.type_as(y), y)

@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from likely.data import dequantize
 from likely.errors import Diverged, InvalidInput, InvalidType
 from likely.flows import DiagonalScaling, Flow
 from likely.seeds import borrowed_global_state, generator_for, seed_borrowed
+from likely.training.evaluation import continuous, log_likelihoods
 from likely.training.interrupt import deferred_interrupt
+from likely.training.processes import Processes, process_group
 from likely.training.recipe import Recipe
 from likely.training.state import State, load_state, save_state, settings
 
@@ -68,6 +69,12 @@ def fit(
     are. Every random draw depends on the seed and the step alone, so that a resumed run gives the same
     weights as one that was never interrupted, and the global random state is left as it was found.
 
+    Where torch.distributed runs, every process calls this with the same rows and settings. Each takes
+    its part of every batch, gradients are averaged, and the run is that of one process up to rounding
+    (dropout apart, which each process draws for itself). All start with the weights of the first
+    process, which alone writes `state_file`; every process needs to read it to resume, in whatever
+    number. A process that is interrupted interrupts all.
+
     Args:
         flow: what to train, in place.
         train: the training rows, uint8 levels or floats.
@@ -77,13 +84,14 @@ def fit(
         state_file: where to keep the state of the run, every minute and when interrupted; None for
             nowhere. It is removed when the run ends.
         resume: go on from `state_file`.
-        report: called after each step.
+        report: called after each step, in every process.
 
     Returns:
         The learning curve and how the run ended; `flow` holds the best weights on `valid`.
 
     Raises:
-        InvalidInput: the rows do not fit the flow, are not finite, or hold a level of `levels` or more.
+        InvalidInput: the rows do not fit the flow, are not finite, or hold a level of `levels` or more;
+            the batch does not divide into the processes, or they are no process group.
         InvalidType: the rows are neither floats nor uint8 levels.
         CheckpointError: `state_file` cannot be resumed.
         Diverged: the loss was not finite; `flow` holds the last good weights.
@@ -112,11 +120,19 @@ def fit(
             raise InvalidInput(f"{name} holds NaN or infinite values; remove those rows.")
     if resume and state_file is None:
         raise InvalidInput("resume needs the state_file to go on from.")
+    processes = process_group()
+    if min(recipe.batch, len(train)) % processes.count:
+        raise InvalidInput(
+            f"batch is {min(recipe.batch, len(train))} rows, which {processes.count} processes cannot "
+            f"share equally; choose a multiple of {processes.count}."
+        )
     device = next(flow.parameters()).device
     dtype = recipe.dtype(device)
+    processes.as_first_(t.detach() for t in (*flow.parameters(), *flow.buffers()))
     optimizer = _optimizer(flow, recipe)
     run = settings(recipe, dtype, flow.config, levels, train, valid)
     path = None if state_file is None else Path(state_file)
+    writes = path if processes.rank == 0 else None
     parameters = [p.detach() for p in flow.parameters()]
     if resume and path is not None:
         state = load_state(path, flow, optimizer, run)
@@ -142,12 +158,16 @@ def fit(
 
     with borrowed_global_state(device), deferred_interrupt() as interrupt:
         while state.step < recipe.steps:
-            if interrupt.is_set():
+            if processes.any(interrupt.is_set(), device):
                 stopped = "interrupted"
                 break
             flow.train()
             seed_borrowed(_mix(recipe.seed, state.step), device)
-            batch = _continuous(_batch(train, recipe, state.step).to(device), levels)
+            batch = continuous(_batch(train, recipe, state.step).to(device), levels)
+            if processes.count > 1:
+                # All have drawn the noise of the whole batch; dropout is drawn by each.
+                batch = processes.part(batch)
+                seed_borrowed(_mix(_mix(recipe.seed, state.step), processes.rank), device)
             with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
                 mean = flow(batch).mean()
             if state.step == 0:
@@ -156,6 +176,7 @@ def fit(
                 state.best = [p.clone() for p in parameters]
             optimizer.zero_grad(set_to_none=True)
             (-mean / batch[0].numel()).backward()
+            processes.mean_([mean.detach(), *(p.grad for p in flow.parameters() if p.grad is not None)])
             norm = torch.nn.utils.clip_grad_norm_(flow.parameters(), recipe.clip)
             value = mean.item()
             check_finite(value, norm.item())
@@ -174,7 +195,7 @@ def fit(
             if evaluating:
                 current = [p.clone() for p in parameters]
                 put(state.average)
-                held_out = _evaluate(flow, valid, levels, dtype, recipe)
+                held_out = _evaluate(flow, valid, levels, dtype, recipe, processes)
                 check_finite(held_out)
                 if held_out > state.best_valid:
                     state.best = [a.clone() for a in state.average]
@@ -190,50 +211,27 @@ def fit(
             if state.since_best >= recipe.patience:
                 stopped = "early"
                 break
-            if path is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                save_state(path, state, flow, optimizer, run)
+            if writes is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                save_state(writes, state, flow, optimizer, run)
                 saved = time.monotonic()
 
-    if path is not None and stopped == "interrupted":
-        save_state(path, state, flow, optimizer, run)
-    elif path is not None:
-        path.unlink(missing_ok=True)
+    if writes is not None and stopped == "interrupted":
+        save_state(writes, state, flow, optimizer, run)
+    elif writes is not None:
+        writes.unlink(missing_ok=True)
+    processes.any(False, device)  # no process goes on before the file is there
     put(state.best)
     flow.eval()
     return Fit(state.history, state.step, state.best_valid, stopped)
 
 
-@torch.no_grad()
-def evaluate(
-    flow: Flow, rows: Shaped[Tensor, "n *event"], *, levels: int = 256, seed: int = 0, batch: int = 500
-) -> tuple[float, float]:
-    """Return the mean log-likelihood in nats and its standard error, of rows dequantised once.
-
-    Example:
-        >>> from likely import data, flows
-        >>> mean, stderr = evaluate(flows.nice((1, 8, 8), width=8), data.digits().test, levels=17)
-    """
-    like = next(flow.parameters())
-    generator = torch.Generator().manual_seed(seed)
-    values = torch.cat(
-        [
-            flow.log_prob(_continuous(part, levels, generator).to(like)).double().cpu()
-            for part in torch.split(rows, batch)
-        ]
-    )
-    spread = values.std().item() if len(values) > 1 else math.nan
-    return values.mean().item(), spread / len(values) ** 0.5
-
-
-def _evaluate(flow: Flow, rows: Tensor, levels: int, dtype: torch.dtype, recipe: Recipe) -> float:
+def _evaluate(
+    flow: Flow, rows: Tensor, levels: int, dtype: torch.dtype, recipe: Recipe, processes: Processes
+) -> float:
     flow.eval()
     device = next(flow.parameters()).device
     with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-        return evaluate(flow, rows, levels=levels, seed=recipe.seed)[0]
-
-
-def _continuous(rows: Tensor, levels: int, generator: torch.Generator | None = None) -> Tensor:
-    return rows if rows.is_floating_point() else dequantize(rows, levels, generator)
+        return log_likelihoods(flow, rows, levels, recipe.seed, processes).mean().item()
 
 
 def _batch(rows: Tensor, recipe: Recipe, step: int) -> Tensor:

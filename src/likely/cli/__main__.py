@@ -1,5 +1,0 @@
-"""`python -m likely.cli` is `likely`."""
-
-from likely.cli import main
-
-main()
