@@ -4,12 +4,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from likely import data, expectations, flows, sets, solvers, training
+    from likely import data, expectations, flows, sets, solvers, training, walks
     from likely.checkpoints import load, save
     from likely.errors import LikelyError
     from likely.expectations import Estimate, adapt, compare, elbo, exact, expect
     from likely.restore import Restoration, inpaint
     from likely.solvers import Solution, Status, minimize
+    from likely.walks import Walk
 
 __version__ = "0.1.0"
 
@@ -19,6 +20,7 @@ __all__ = [
     "Restoration",
     "Solution",
     "Status",
+    "Walk",
     "adapt",
     "compare",
     "data",
@@ -34,6 +36,7 @@ __all__ = [
     "sets",
     "solvers",
     "training",
+    "walks",
 ]
 
 #: where each name comes from; importing torch takes seconds, so it waits for the first use of a name
@@ -47,6 +50,7 @@ _HOMES = {
     "sets": ["sets"],
     "solvers": ["Solution", "Status", "minimize", "solvers"],
     "training": ["training"],
+    "walks": ["Walk", "walks"],
 }
 
 if not TYPE_CHECKING:  # type checkers read the imports above

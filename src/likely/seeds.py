@@ -7,7 +7,7 @@ from typing import final
 
 import torch
 
-from likely.errors import InvalidInput
+from likely.errors import InvalidInput, InvalidType
 
 
 def generator_for(
@@ -51,6 +51,8 @@ def root_of(seed: int | None, generator: torch.Generator | None = None) -> int:
         return fresh_seed()
     if generator is None and type(seed) is int and 0 <= seed < 2**63:
         return seed
+    if not isinstance(generator, torch.Generator | None):
+        raise InvalidType(f"generator is a {type(generator).__name__}; expected a torch.Generator.")
     device = "cpu" if generator is None else generator.device
     source = generator_for(seed, generator, device)
     return int(torch.randint(2**63 - 1, (), generator=source, device=source.device))

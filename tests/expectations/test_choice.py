@@ -81,7 +81,7 @@ def test_auto_counts_time_against_variance() -> None:
 
 
 def test_a_cost_is_time_or_evaluations() -> None:
-    with pytest.raises(InvalidInput, match="cost in time or evaluations"):
+    with pytest.raises(InvalidInput, match="expected 'time' or 'evaluations'"):
         Auto(cost="money")
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
+from likely.expectations.checks import whole
 from likely.expectations.law import AnyLaw, derived, law_of
 from likely.expectations.mixture import Mixture
 from likely.expectations.names import root_of
@@ -74,8 +75,8 @@ def adapt(
     """
     if objective not in OBJECTIVES:
         raise InvalidInput(f"objective is {objective!r}; expected one of {OBJECTIVES}.")
-    if n < 2 or rounds < 1 or steps < 1:
-        raise InvalidInput(f"n={n}, rounds={rounds}, steps={steps}; expected 2, 1 and 1 at least.")
+    for name, number, least in (("n", n, 2), ("rounds", rounds, 1), ("steps", steps, 1)):
+        whole(name, number, least)
     make, frozen, parameters = _family(family, start)
     root = root_of(seed, generator)
     problem = Problem(f, law_of(p), None, Independent())
@@ -120,6 +121,11 @@ def _improve(
         else:
             value = -(share * log_q).sum()
         value.backward()  # type: ignore[no-untyped-call]
+        if (
+            not value.isfinite()
+        ):  # outside of the family: without slopes the line search halves its step
+            for t in parameters:
+                t.grad = torch.full_like(t, torch.nan)
         return value.detach()
 
     before = [t.detach().clone() for t in parameters]
@@ -148,6 +154,8 @@ def _family(
     if not callable(family):
         raise InvalidType(f"family is a {type(family).__name__}; expected parameters -> law.")
     given = start if isinstance(start, Sequence) else [start]
+    if not all(isinstance(t, Tensor | float | int) for t in given):
+        raise InvalidType(f"start is {start!r:.60}; expected numbers or tensors.")
     parameters = [torch.as_tensor(t).detach().clone() for t in given]
     parameters = [t if t.is_floating_point() else t.double() for t in parameters]
     for t in parameters:

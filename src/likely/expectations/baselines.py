@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from likely.errors import InvalidInput
+from likely.errors import InvalidInput, InvalidType
 from likely.expectations.law import derived
 from likely.expectations.problem import Problem, floating, over
 from likely.expectations.scores import scores_of
@@ -72,6 +72,11 @@ class Constant(Baseline):
     def off(self, problem: Problem, x: Tensor, values: Tensor, log_w: Tensor | None) -> Off:
         """Return the number."""
         b = torch.as_tensor(self.value, device=values.device).detach()
+        if b.ndim >= values.ndim or not b.isfinite().all():
+            raise InvalidInput(
+                f"baseline is {self.value!r:.60}; expected a finite number, or a tensor of the "
+                f"shape of one value of f, {tuple(values.shape[1:])}."
+            )
         return Off(b.to(values.dtype) if values.is_floating_point() else b.double(), None)
 
 
@@ -172,6 +177,8 @@ def baseline_of(given: str | float | Tensor | Baseline) -> Baseline:
         if given not in named:
             raise InvalidInput(f"baseline is {given!r}; expected one of {sorted(named)} or a number.")
         return named[given]
+    if not isinstance(given, int | float | Tensor):
+        raise InvalidType(f"baseline is a {type(given).__name__}; expected a name or a number.")
     return Constant(given)
 
 

@@ -9,8 +9,9 @@ from typing import Literal, final
 
 import torch
 
-from likely.errors import InvalidInput
+from likely.errors import InvalidInput, InvalidType
 from likely.expectations.arguments import arguments_of
+from likely.expectations.checks import whole
 from likely.expectations.cost import evaluations, seconds
 from likely.expectations.gradient import (
     Block,
@@ -67,10 +68,13 @@ class Auto(Gradient):
     cost: Literal["time", "evaluations"] = "time"
 
     def __post_init__(self) -> None:
-        if self.cost not in ("time", "evaluations") or self.draws < 2 or self.repeats < 2:
-            raise InvalidInput(
-                f"{self}; expected draws and repeats of 2 or more, cost in time or evaluations."
-            )
+        whole("draws", self.draws, 2)
+        whole("repeats", self.repeats, 2)
+        if self.cost not in ("time", "evaluations"):
+            raise InvalidInput(f"cost is {self.cost!r}; expected 'time' or 'evaluations'.")
+        odd = [how for how in self.among or () if not isinstance(how, Gradient)]
+        if odd:
+            raise InvalidType(f"among holds {odd}; expected estimators as values, such as Score().")
 
     def prepare(self, problem: Problem, n: int, seed: int) -> Block:
         """Choose, then do as the choice does."""
@@ -128,6 +132,7 @@ def choose(
         >>> choose(lambda b: b.sum(1), torch.distributions.Bernoulli(logits=eta), n=16, seed=0)
         Enumerate()
     """
+    whole("n", n)
     return (auto or Auto()).choose(Problem(f, law_of(p), None, Independent()), n, root_of(seed))
 
 

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from likely.errors import InvalidInput
+from likely.errors import InvalidInput, InvalidType
+from likely.expectations.checks import whole
 from likely.expectations.cost import evaluations, seconds
 from likely.expectations.gradient import Gradient
 from likely.expectations.law import AnyLaw, law_of
@@ -155,6 +156,13 @@ def compare(
         >>> table.best("mu").estimator
         'path'
     """
+    whole("n", n)
+    whole("repeats", repeats, 2)
+    if isinstance(estimators, str) or isinstance(parameters, torch.Tensor):
+        raise InvalidType(
+            "estimators and parameters are lists or mappings, such as ['score'] and [mu]; a single "
+            f"{'name' if isinstance(estimators, str) else 'tensor'} was given."
+        )
     named = _named_estimators(estimators)
     leaves = (
         dict(parameters)
@@ -164,10 +172,10 @@ def compare(
     bad = [
         k for k, t in leaves.items() if not (isinstance(t, Tensor) and t.requires_grad and t.is_leaf)
     ]
-    if bad or not leaves or not named or repeats < 2:
+    if bad or not leaves or not named:
         raise InvalidInput(
-            f"parameters {bad or list(leaves)}, {len(named)} estimators, repeats={repeats}; expected "
-            "leaf tensors with requires_grad=True, one estimator or more, and 2 repeats or more."
+            f"parameters {bad or list(leaves)}, {len(named)} estimators; expected leaf tensors with "
+            "requires_grad=True, and one estimator or more."
         )
     problem = Problem(f, law_of(p, batched), None, sampling or Independent())
     root = root_of(seed)

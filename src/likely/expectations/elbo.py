@@ -9,8 +9,9 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from likely.errors import InvalidInput
+from likely.errors import InvalidInput, InvalidType
 from likely.expectations.baselines import Baseline
+from likely.expectations.checks import whole
 from likely.expectations.estimate import Estimate
 from likely.expectations.expect import expect
 from likely.expectations.gradient import Enumerate, Gradient, Path, Score, Values
@@ -94,7 +95,10 @@ def elbo(
             f"grad is {grad!r} with baseline {baseline!r}; expected one of {list(hows)}, and a "
             "baseline for 'score' alone."
         )
-    if k < 1 or (k > 1 and grad not in (None, "path", "dreg")):
+    if not callable(log_joint):
+        raise InvalidType(f"log_joint is a {type(log_joint).__name__}; expected a function of z.")
+    whole("n", n)
+    if whole("k", k) > 1 and grad not in (None, "path", "dreg"):
         raise InvalidInput(f"k is {k} with grad={grad!r}; expected 1, or more with 'path' or 'dreg'.")
     law = law_of(q, batched)
     if k > 1:

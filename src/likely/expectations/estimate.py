@@ -18,6 +18,8 @@ from likely.expectations.tails import pareto_k, threshold
 
 #: fewer hits than this are named in `warnings`
 FEW = 20
+#: with fewer weights than this their mean is not judged
+MANY = 100
 
 
 @final
@@ -34,6 +36,8 @@ class Estimate:
         event: f returned booleans: its mean is a probability.
         bound: the largest value that a weight can have; infinity where unknown.
         exact: the sum went over the whole support, so there is no error bar.
+        partial: the run was interrupted before all draws were made.
+        notes: what else is to be said in `warnings`.
 
     Example:
         >>> from likely import expect
@@ -51,6 +55,8 @@ class Estimate:
     event: bool = False
     bound: float = 1.0
     exact: bool = False
+    partial: bool = False
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def moments(self) -> Moments:
@@ -114,7 +120,7 @@ class Estimate:
         Raises:
             InvalidInput: level is not between 0 and 1, or most is not positive.
         """
-        if not 0 < level < 1 or not most > 0:
+        if not isinstance(level, int | float) or not 0 < level < 1 or not most > 0:
             raise InvalidInput(
                 f"level={level}, most={most}; expected a level between 0 and 1, a positive most."
             )
@@ -179,7 +185,7 @@ class Estimate:
         """What speaks against trusting the error bar; empty if nothing does."""
         if self.exact:
             return ()
-        found = []
+        found = ["interrupted"] if self.partial else []
         hits = int(self.hits.min()) if self.hits.numel() else 0
         if hits == 0:
             found.append("no event seen")
@@ -187,9 +193,26 @@ class Estimate:
             found.append(f"only {hits} hits")
         seen = self.hits >= FEW
         k = self.khat[seen]
+        k = k[k.isfinite()]  # infinite: too few hits to tell, or a bounded tail
         if not (self.event and self._plain) and (k > threshold(self.n)).any():
             found.append(f"heavy tail, k-hat {k.max().item():.2f}")
-        return tuple(found)
+        if (off := self._off_weights()) is not None:
+            found.append(f"mean weight {off:.3g}, not 1: via does not cover p, or p is not normalised")
+        return (*found, *self.notes)
+
+    def _off_weights(self) -> float | None:
+        """The mean weight where it cannot be 1, by more than five standard errors.
+
+        Above 1, p is not normalised. Below 1 may mean that via leaves out some of p, which is as it
+        should be where f vanishes: it counts only if f did not vanish at any draw.
+        """
+        m = self.moments
+        if m.w is None or m.ww is None or m.b is not None or m.units < MANY:
+            return None
+        mean = m.w * m.scale.exp()
+        error = (m.ww / (m.units - 1) / m.units).sqrt() * m.scale.exp()
+        off = (mean - 1 > 5 * error) | ((1 - mean > 5 * error) & (m.hits == m.n))
+        return float(mean[off].flatten()[0]) if off.any() else None
 
     def __add__(self, other: Estimate) -> Estimate:
         """Merge two estimates from disjoint samples; the larger bound on the weights holds."""
@@ -202,6 +225,7 @@ class Estimate:
             torch.promote_types(self.dtype, other.dtype),
             self.event and other.event,
             max(self.bound, other.bound),
+            partial=self.partial or other.partial,
         )
 
     def __repr__(self) -> str:
@@ -218,7 +242,9 @@ class Estimate:
             high = self.interval()[1].item()
             return f"no event seen in {m.n:,} draws; at most {high:.3g} (95%)"
         facts = [f"n={m.n:,}", f"hits={int(self.hits):,}", f"ess={self.ess.item():,.0f}"]
-        facts += [f"k-hat={self.khat.item():.2f}", *self.warnings]
+        if self.khat < math.inf:  # enough hits to tell
+            facts.append(f"k-hat={self.khat.item():.2f}")
+        facts += self.warnings
         return f"{self.mean.item():.6g} +- {self.stderr.item():.2g} ({', '.join(facts)})"
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TypeAlias, cast
 
 import torch
@@ -13,9 +14,10 @@ from torch import Tensor
 from likely.density import evaluating
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.baselines import Baseline
+from likely.expectations.checks import whole
 from likely.expectations.estimate import Estimate
 from likely.expectations.gradient import Block, Gradient, Values
-from likely.expectations.law import AnyLaw, Law, derived, law_of
+from likely.expectations.law import AnyLaw, Law, TorchLaw, derived, law_of
 from likely.expectations.mixture import Mixture
 from likely.expectations.names import gradient_of, root_of
 from likely.expectations.problem import Function, Problem
@@ -24,8 +26,6 @@ from likely.expectations.until import rel
 
 Proposal: TypeAlias = "AnyLaw | Sequence[AnyLaw]"
 INDEPENDENT = Independent()
-#: draws in a block where nothing else is said; blocks are what workers share
-BLOCK = 100_000
 #: draws at the most where `until` is given and n is not
 MOST = 10_000_000
 
@@ -52,6 +52,7 @@ def expect(
     `mean = 1/n sum_i w_i f(x_i)` with `x_i ~ q` and `w = exp(log p - log q)`. Plain Monte Carlo is
     q = p, importance sampling any other q (`via`), and the score-function gradient q = detach(p).
     Weights are formed from logarithms; sums are in float64. The global random state is left alone.
+    Ctrl-C returns the blocks that are done as an estimate that is `partial`, if there are any.
 
     Args:
         f: from draws `(n, *event)` to values `(n,)` or `(n, *out)`; booleans make an event.
@@ -73,7 +74,7 @@ def expect(
             `O(1/n)`.
         batched: the batch shape of p counts separate problems: f gives `(n, *batch, ...)`, of which
             each entry depends on its own part of the draw alone; the mean is `(*batch, ...)`.
-        block: draws in a block.
+        block: draws in a block; 100,000 if not given, fewer of laws with large draws, such as walks.
         workers: processes, through joblib: its `parallel_config` chooses loky, dask or ray. The
             estimate does not depend on how many there are. Values only.
 
@@ -93,17 +94,20 @@ def expect(
     law = law_of(p, batched)
     problem = _problem(f, p, law, via, sampling or INDEPENDENT, normalise, batched)
     most = n if n is not None else 1000 if until is None else MOST
-    for name, number in (("n", most), ("block", block or 1), ("workers", workers)):
-        if not isinstance(number, int) or number < 1:
-            raise InvalidInput(f"{name} is {number!r:.40}; expected an integer of 1 or more.")
+    whole("n", most)
+    whole("block", 1 if block is None else block)
+    whole("workers", workers)
+    if until is not None and not isinstance(until, rel):
+        raise InvalidType(f"until is {until!r:.40}; expected a rule, such as rel(0.1).")
     root = root_of(seed, generator)
     how = gradient_of(grad, baseline)
     if workers > 1 and not isinstance(how, Values):
         raise InvalidInput(
             "workers compute values only: a graph cannot cross processes; leave out grad."
         )
-    one_piece = most if isinstance(problem.sampling, Sobol) else BLOCK
-    sizes = _sizes(most, block or (until.block if until else one_piece), problem)
+    fits = min(law.block, problem.via.block) if problem.via else law.block
+    one_piece = most if isinstance(problem.sampling, Sobol) else fits
+    sizes = _sizes(most, block or (min(until.block, fits) if until else one_piece), problem)
     modules = [m for m in (p, *(_listed(via))) if isinstance(m, torch.nn.Module)]
     with evaluating(*modules) if modules else nullcontext():
         draw = how.prepare(problem, sizes[0], root)
@@ -126,12 +130,18 @@ def _run(
                     delayed(_alone)(problem, draw, sizes[b], root, b) for b in blocks
                 )
             )
-        for estimate in made:
-            done = estimate if done is None else done + estimate
-            # Blocks of a wave that lie beyond the stop are not used: workers change nothing.
-            if done.exact or (until is not None and until.reached(done)):
-                return done
-    return cast(Estimate, done)  # there is at least one block
+        try:
+            for estimate in made:
+                done = estimate if done is None else done + estimate
+                # Blocks of a wave that lie beyond the stop are not used: workers change nothing.
+                if done.exact or (until is not None and until.reached(done)):
+                    return done
+        except KeyboardInterrupt:
+            if done is None:
+                raise
+            return replace(done, partial=True)
+    last = cast(Estimate, done)  # there is at least one block
+    return last if until is None else replace(last, notes=(f"ended before {until} was reached",))
 
 
 def _one(problem: Problem, draw: Block, n: int, root: int, b: int) -> Estimate:
@@ -154,11 +164,15 @@ def _problem(
 ) -> Problem:
     if not callable(f):
         raise InvalidType(f"f is a {type(f).__name__}; expected a function of the draws.")
+    if not isinstance(sampling, Sampling):
+        raise InvalidType(f"sampling is {sampling!r:.60}; expected a value, such as Sobol().")
     if via is None:
         return Problem(f, law, None, sampling, normalise, 1.0)
-    if isinstance(via, Sequence):
+    if isinstance(via, Sequence) and not isinstance(via, str):
         via = Mixture(via)
     if isinstance(via, Mixture):
+        for component in via.laws:
+            _same_event(law, component)
         if batched:
             raise InvalidInput("a list of proposals serves one problem; expected batched=False.")
         share = via.share_of(p)
@@ -168,7 +182,17 @@ def _problem(
         raise InvalidInput(
             f"via has batch shape {tuple(q.batch_shape)}; expected that of p, {tuple(law.batch_shape)}."
         )
+    _same_event(law, q)
     return Problem(f, law, q, sampling, normalise, torch.inf)
+
+
+def _same_event(p: Law, q: Law) -> None:
+    """Refuse draws of another shape, which log_prob would broadcast."""
+    if isinstance(p, TorchLaw) and isinstance(q, TorchLaw) and p.event_shape != q.event_shape:
+        raise InvalidInput(
+            f"via draws events of shape {tuple(q.event_shape)}; expected those of p, "
+            f"{tuple(p.event_shape)}."
+        )
 
 
 def _sizes(n: int, block: int, problem: Problem) -> list[int]:

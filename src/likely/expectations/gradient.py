@@ -100,8 +100,9 @@ class Score(Gradient):
             if problem.via is not None:
                 log_w = problem.log_w(x)
                 connected(log_w.requires_grad or values.requires_grad, problem)
-                # Dividing by the mean weight takes the mean off f already.
-                bare = problem.normalise or not log_w.requires_grad
+                # Dividing by the mean weight takes the mean off f already; and only where weights have
+                # the mean 1 for all parameters does a baseline change nothing on average.
+                bare = problem.normalise or not log_w.requires_grad or not problem.via.covers
                 off = NOTHING if bare else baseline.off(problem, x, values, log_w)
                 return weighted_terms(values, log_w, off.b)
             log_p = problem.law.log_prob(x)

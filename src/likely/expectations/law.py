@@ -41,6 +41,10 @@ class Law(ABC):
     name: str
     batch_shape: torch.Size
     device: torch.device
+    #: draws that fit into memory at once; blocks are no larger
+    block: int = 100_000
+    #: False for a proposal that is 0 where p is not, so that its weights do not have the mean 1
+    covers: bool = True
 
     @abstractmethod
     def draw(self, n: int, seed: int, attached: bool) -> Shaped[Tensor, "n *rest"]:
@@ -69,6 +73,9 @@ class TorchLaw(Law):
         self.name = type(distribution).__name__
         self.batched = batched
         self.batch_shape = distribution.batch_shape if batched else torch.Size()
+        self.event_shape = (distribution.batch_shape + distribution.event_shape)[
+            len(self.batch_shape) :
+        ]
         self.device = _place_of(distribution) or torch.device("cpu")
 
     def draw(self, n: int, seed: int, attached: bool) -> Tensor:
@@ -195,6 +202,8 @@ def law_of(p: AnyLaw, batched: bool = False) -> Law:
         return TorchLaw(p, batched)
     if batched:
         raise InvalidInput(f"batched=True is for torch.distributions laws; p is a {type(p).__name__}.")
+    if isinstance(p, type):
+        raise InvalidType(f"p is the class {p.__name__}; expected a law, such as {p.__name__}(...).")
     if isinstance(p, Reparameterised):
         return ReparameterisedLaw(p)
     if isinstance(p, Samplable):

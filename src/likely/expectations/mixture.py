@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from likely.errors import InvalidInput
+from likely.errors import InvalidInput, InvalidType
 from likely.expectations.law import AnyLaw, Law, derived, law_of
 
 
@@ -39,6 +39,10 @@ class Mixture(Law):
     """
 
     def __init__(self, laws: Sequence[AnyLaw], shares: Sequence[float] | None = None) -> None:
+        if not isinstance(laws, Sequence):
+            raise InvalidType(f"laws is a {type(laws).__name__}; expected a list of laws.")
+        if not all(isinstance(share, int | float) for share in shares or ()):
+            raise InvalidType(f"shares are {shares!r:.60}; expected numbers.")
         given = [1.0] * len(laws) if shares is None else [float(share) for share in shares]
         positive = all(0 < share < math.inf for share in given)
         if not laws or len(given) != len(laws) or not positive:
@@ -51,6 +55,8 @@ class Mixture(Law):
         self.name = f"Mixture of {', '.join(law.name for law in self.laws)}"
         self.batch_shape = torch.Size()
         self.device = self.laws[0].device
+        self.block = min(law.block for law in self.laws)
+        self.covers = any(law.covers for law in self.laws)
 
     def draw(self, n: int, seed: int, attached: bool) -> Tensor:
         """Return n independent draws, those of one component after those of another."""

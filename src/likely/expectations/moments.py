@@ -44,6 +44,9 @@ class Moments:
     #: the largest |a|, in falling order, and the largest b
     tail: Float[Tensor, "kept *shape"]
     tail_b: Float[Tensor, "kept *shape"] | None
+    #: the mean weight over `exp(scale)`, and its sum of squared deviations; None for weights of one
+    w: Float[Tensor, "*shape"] | None = None
+    ww: Float[Tensor, "*shape"] | None = None
 
     @property
     def units(self) -> int:
@@ -78,8 +81,14 @@ class Moments:
             ab = _sum(one.ab, two.ab) + gap_a * gap_b * between
             bb = _sum(one.bb, two.bb) + gap_b.square() * between
             tail_b = _largest(torch.cat([_some(one.tail_b), _some(two.tail_b)]))
+        w, ww = one.w, one.ww
+        if one.w is not None and two.w is not None:
+            w = mean(one.w, two.w)
+            ww = _sum(one.ww, two.ww) + (one.w - two.w).square() * between
         return replace(
             one,
+            w=w,
+            ww=ww,
             n=n,
             a=mean(one.a, two.a),
             b=b,
@@ -109,6 +118,8 @@ class Moments:
             square=self.square * r.square(),
             tail=self.tail * r,
             tail_b=None if self.tail_b is None else self.tail_b * r,
+            w=None if self.w is None else self.w * r,
+            ww=None if self.ww is None else self.ww * r.square(),
         )
 
 
@@ -170,8 +181,15 @@ class Block:
             off_b = _means(w, self.unit) - self.b.detach()
             ab, bb = (off * off_b).sum(0), off_b.square().sum(0)
             tail_b = _largest(w)
+        weight = spread = None
+        if self.weights is not None:
+            weights = self.weights.detach().double()
+            weight = weights.mean(0)
+            spread = (_means(weights, self.unit) - weight).square().sum(0)
         size = v.abs()
         return Moments(
+            w=weight,
+            ww=spread,
             n=self.n,
             unit=self.unit,
             scale=torch.zeros_like(mean) if self.scale is None else self.scale,

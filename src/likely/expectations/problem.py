@@ -106,6 +106,8 @@ class Problem:
         y = self.f(x)
         if not isinstance(y, Tensor):
             raise InvalidType(f"f returned a {type(y).__name__}; expected a tensor (n, ...).")
+        if y.is_complex():
+            raise InvalidType("f returned complex values; expected real ones: take their parts apart.")
         wanted = (x.shape[0], *self.law.batch_shape)
         if tuple(y.shape[: len(wanted)]) != wanted:
             raise InvalidInput(

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, MultivariateNormal
 
 from likely.errors import InvalidInput
+from likely.expectations.checks import whole
 from likely.expectations.law import Law, TorchLaw, entries
 from likely.seeds import generator_for
 
@@ -81,8 +82,7 @@ class Sobol(Sampling):
 
     For smooth f in few dimensions the error falls almost like `n^-1.5`. Each replicate holds
     `n / replicates` points; powers of two are best. The error bar rests on so few means that it is
-    short where these are skewed: for x^2 under a normal law, 95% intervals from 16 replicates cover
-    93%.
+    short where these are skewed: x^2 under a normal law has 93% covered by 16 replicates at 95%.
 
     Args:
         replicates: how many independent scramblings, at least 2.
@@ -100,8 +100,7 @@ class Sobol(Sampling):
     replicates: int = 16
 
     def __post_init__(self) -> None:
-        if self.replicates < 2:
-            raise InvalidInput(f"replicates is {self.replicates}; expected at least 2.")
+        whole("replicates", self.replicates, 2)
 
     def unit(self, n: int) -> int:
         """The points of one replicate."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import final
 
 from likely.errors import InvalidInput
+from likely.expectations.checks import whole
 from likely.expectations.estimate import Estimate
 
 
@@ -44,11 +45,14 @@ class rel:  # noqa: N801 (read as a word: until=rel(0.05))
     block: int = 1000
 
     def __post_init__(self) -> None:
-        if not self.tolerance > 0 or self.minimum < 1 or self.hits < 0 or self.block < 1:
-            raise InvalidInput(
-                f"{self}; expected a tolerance above 0, hits of 0 or more, "
-                "and a minimum and a block of 1 or more."
-            )
+        if not isinstance(self.tolerance, int | float) or not self.tolerance > 0:
+            raise InvalidInput(f"tolerance is {self.tolerance!r:.40}; expected a number above 0.")
+        whole("minimum", self.minimum)
+        whole("hits", self.hits, 0)
+        whole("block", self.block)
+
+    def __str__(self) -> str:
+        return f"rel({self.tolerance:g})"
 
     def reached(self, e: Estimate) -> bool:
         """Return whether an estimate is good enough."""

@@ -1,0 +1,75 @@
+"""Normal steps: walks in continuous states."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias, final
+
+import torch
+from torch import Tensor
+
+from likely.errors import InvalidInput
+from likely.walks.bits import Bits
+from likely.walks.geometry import Flags, States, told_states
+from likely.walks.steps import Steps
+
+#: (time, states) -> mean of the next step
+Drift: TypeAlias = Callable[[int, Tensor], Tensor]
+
+
+@final
+class NormalSteps(Steps):
+    """Normal steps, whose mean may depend on time and state.
+
+    Args:
+        mean: a number, a tensor that may require a gradient, or a function of (time, states).
+        scale: the standard deviation of a step, positive.
+
+    Raises:
+        InvalidInput: the scale is not positive, or a number is not finite.
+    """
+
+    def __init__(self, mean: Tensor | float | Drift, scale: Tensor | float) -> None:
+        self.extent = (-math.inf, math.inf)
+        self.scale = torch.as_tensor(scale, dtype=torch.float64)
+        self.drift = mean if callable(mean) else None
+        self.mean = torch.tensor(0.0) if callable(mean) else torch.as_tensor(mean, dtype=torch.float64)
+        good = self.scale.ndim == 0 and bool(self.scale > 0) and math.isfinite(float(self.scale))
+        if not good or self.mean.ndim or not bool(self.mean.isfinite()):
+            raise InvalidInput(
+                f"mean is {self.mean.tolist()}, scale {self.scale.tolist()}; "
+                "expected a finite number and a positive one."
+            )
+
+    def draw(self, t: int, x: States, most: int, bits: Bits) -> States:
+        """Return normal steps."""
+        k = most if self.drift is None else 1
+        with torch.no_grad():
+            mean = self._mean(t, x).numpy()
+        return mean + float(self.scale) * bits.generator.standard_normal((k, len(x)))
+
+    def log_prob(self, t: int, x: States, running: Flags) -> Tensor:
+        """Return the sum over times of the normal log-density of each step."""
+        step = torch.from_numpy(x[1:] - x[:-1])
+        mean = self.mean
+        if self.drift is not None:
+            mean = torch.stack([self._mean(t + k, row) for k, row in enumerate(x[:-1])])
+        z = (step - mean) / self.scale
+        logs = -z.square() / 2 - self.scale.log() - math.log(2 * math.pi) / 2
+        return torch.where(torch.from_numpy(running), logs, 0.0).sum(0)
+
+    def __repr__(self) -> str:
+        mean = "a function" if self.drift is not None else f"{float(self.mean):g}"
+        return f"Normal steps of mean {mean} and scale {float(self.scale):g}"
+
+    def _mean(self, t: int, x: States) -> Tensor:
+        if self.drift is None:
+            return self.mean
+        told = torch.as_tensor(self.drift(t, told_states(x))).double()
+        if (told.ndim and told.shape != x.shape) or not bool(told.isfinite().all()):
+            raise InvalidInput(
+                f"the mean of the steps at time {t} has shape {tuple(told.shape)} or is not finite; "
+                f"expected finite values, one for each of {len(x)} states."
+            )
+        return told.expand(len(x))

@@ -1,0 +1,143 @@
+"""Steps that depend on time and state: by a function, or by a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from likely.errors import InvalidInput, InvalidType
+from likely.walks.bits import Bits, below, cut
+from likely.walks.geometry import Flags, States, told_states
+from likely.walks.steps import LatticeSteps, chosen
+
+#: (time, states) -> probabilities: of a step up, `(n,)`, or of each value, `(n, values)`
+Masses: TypeAlias = Callable[[int, Tensor], Tensor]
+
+
+@final
+class Feedback(LatticeSteps):
+    """Steps whose probabilities are a function of time and state.
+
+    Args:
+        values: integers, all different.
+        masses: from (time, states) to probabilities, `(n, values)`; of two, `(n,)`, of the first.
+        inner: refuse probabilities of 0 and 1, as a proposal must that is to cover every path.
+    """
+
+    def __init__(self, values: Sequence[int], masses: Masses, inner: bool = False) -> None:
+        if not callable(masses):
+            raise InvalidType(
+                f"probabilities are a {type(masses).__name__}; expected a function (time, states)."
+            )
+        self.values, self.extent = tuple(values), (min(values), max(values))
+        self.fractions = None
+        self._function = masses
+        self._inner = inner
+
+    def draw(self, t: int, x: States, most: int, bits: Bits) -> States:
+        """Return steps by comparing one uniform number a path with cumulated probabilities."""
+        with torch.no_grad():
+            upto = self.masses(t, x).cumsum(0)[:-1].numpy()
+        u = bits.generator.random(len(x))
+        return chosen(self.values, [u < row for row in upto], x.dtype)[None]
+
+    def log_prob(self, t: int, x: States, running: Flags) -> Tensor:
+        """Return the sum over times of the logarithms of what the function says."""
+        total = torch.zeros(x.shape[1], dtype=torch.float64)
+        for k, on in enumerate(running):
+            step = torch.from_numpy(x[k + 1] - x[k])
+            logs = torch.full(step.shape, -torch.inf, dtype=torch.float64)
+            for value, mass in zip(self.values, self.masses(t + k, x[k]), strict=True):
+                here = (step == value) & (mass > 0)
+                logs = torch.where(here, torch.where(here, mass, 1.0).log(), logs)
+            total = total + torch.where(torch.from_numpy(on), logs, 0.0)
+        return total
+
+    def masses(self, t: int, x: States) -> Tensor:
+        """Return what the function says, checked.
+
+        Raises:
+            InvalidInput: it is of a wrong shape, or no probabilities.
+        """
+        told = torch.as_tensor(self._function(t, told_states(x))).double()
+        if told.shape in ((), (len(x),)) and len(self.values) == 2:
+            up = told.expand(len(x))
+            told = torch.stack([up, 1 - up], 1)
+        if told.shape != (len(x), len(self.values)):
+            raise InvalidInput(
+                f"the function of (time, states) returned {tuple(told.shape)} for {len(x)} states; "
+                f"expected ({len(x)}, {len(self.values)}), or ({len(x)},) for steps of two values."
+            )
+        seen = told.detach()
+        off = bool(((seen.sum(1) - 1).abs() > 1e-6).any()) or not bool((seen >= 0).all())
+        if off or (self._inner and not bool((seen > 0).all())):
+            kind = "strictly between 0 and 1" if self._inner else "from 0 to 1"
+            raise InvalidInput(
+                f"the function of (time, states) returned {seen.min().item():.6g} to "
+                f"{seen.max().item():.6g} at time {t}; expected probabilities {kind} that sum to 1."
+            )
+        return told.T / seen.sum(1)
+
+
+@final
+class Tabulated(LatticeSteps):
+    """Steps with a table of probabilities, by time and state: how h-transforms are kept.
+
+    Args:
+        values: integers, all different.
+        table: the probabilities, `(times, states, values)`.
+        lowest: the state of the first entry.
+        stopped: where the walk does not move, `(states,)`.
+    """
+
+    def __init__(
+        self, values: Sequence[int], table: NDArray[np.float64], lowest: int, stopped: Flags
+    ) -> None:
+        self.values, self.extent = tuple(values), (min(values), max(values))
+        self.fractions = None
+        self.covers = False
+        self.table = table
+        self.lowest = lowest
+        self._first, self._rest = cut(np.clip(table.cumsum(-1)[..., :-1].transpose(0, 2, 1), 0.0, 1.0))
+        self._least, self._span = min(*values, 0), max(*values, 0) - min(*values, 0) + 1
+        # The log-probability of each step by its size, with no step where the walk has stopped.
+        logs = np.full((*table.shape[:2], self._span), -np.inf)
+        with np.errstate(divide="ignore"):
+            for k, value in enumerate(values):
+                logs[..., value - self._least] = np.log(table[..., k])
+        logs[:, stopped] = -np.inf
+        logs[:, stopped, -self._least] = 0.0
+        self._logs = logs.reshape(len(table), -1)
+
+    def draw(self, t: int, x: States, most: int, bits: Bits) -> States:
+        """Return steps by comparing 16 random bits with the table."""
+        cells = x - x.dtype.type(self.lowest)
+        less = below(bits, len(x), self._first[t], self._rest[t], cells)
+        return chosen(self.values, less, x.dtype)[None]
+
+    def log_prob(self, t: int, x: States, running: Flags) -> Tensor:
+        """Return the sum of one table entry a step: its row is the state, its column the step."""
+        steps = x[1:] - x[:-1]
+        valid = (steps.min(0) >= self._least) & (steps.max(0) < self._least + self._span)
+        valid &= (x.min(0) >= self.lowest) & (x.max(0) < self.lowest + self.table.shape[1])
+        cells = x.astype(np.intp) - self.lowest
+        at = cells[:-1] * (self._span - 1) + cells[1:]
+        at += (np.arange(t, t + len(at)) * self._logs.shape[1] - self._least)[:, None]
+        if not valid.all():
+            at[:, ~valid] = 0
+        total = self._logs.take(at).sum(0)
+        total[~valid] = -np.inf
+        return torch.from_numpy(total)
+
+    def masses(self, t: int, x: States) -> Tensor:
+        """Return entries of the table; states outside of it have none."""
+        cells = x.astype(np.intp) - self.lowest
+        inside = (cells >= 0) & (cells < self.table.shape[1])
+        found = np.zeros((len(x), len(self.values)))
+        found[inside] = self.table[t, cells[inside]]
+        return torch.from_numpy(found).T

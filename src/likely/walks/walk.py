@@ -1,0 +1,361 @@
+"""The stopped random walk: a law of whole paths, its events, and its proposals."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Literal, final, overload
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from likely.errors import InvalidInput, InvalidType
+from likely.expectations import Law, Mixture
+from likely.seeds import generator_for
+from likely.walks import exactly, mixed, transforms
+from likely.walks import functionals as f
+from likely.walks.geometry import Geometry, Rule, States, rows_of
+from likely.walks.laws import Chance, tilted, two_point
+from likely.walks.sampling import WIDTH, drawn, dtype_of
+from likely.walks.steps import LatticeSteps, Steps
+from likely.walks.tables import Feedback, Masses
+
+#: bytes that the paths of one block of draws may take
+BLOCK_BYTES = 2**26
+#: times that log_prob looks at in one go
+STRETCH = 64
+
+
+@final
+class Walk(Law):
+    """A random walk that stops at levels, by a rule, or at a horizon: a law of whole stopped paths.
+
+    A draw is the path `x_0, ..., x_T`, which keeps its state once it has stopped, at time tau. Its
+    log-probability `sum_(t < tau) log p(x_(t+1) - x_t | t, x_t)` stops there as well, and so does the
+    weight `p / q` of a path drawn from a proposal: less variance than weights over all T steps, and the
+    same mean. A proposal is a Walk with other steps.
+
+    Args:
+        p: the chance of a step of +1, the others being -1: a number, a Fraction, a tensor of one number
+            that may require a gradient, or a function of (time, states).
+        start: the state at time 0.
+        low: the walk stops at or below it; None for no such level.
+        high: the walk stops at or above it; None for no such level.
+        horizon: the number of steps at which every path ends; None for no end, where only `exact`
+            has answers.
+        steps: other steps, instead of p: `walks.finite(values, probabilities)`,
+            `walks.NormalSteps(mean, scale)`.
+        stop: a rule besides the levels: from (time, states) to which of them stop, as booleans.
+        absorbing: False for paths that go on to the horizon after their stop; see `unstopped`.
+
+    Raises:
+        InvalidType: p is no number, tensor or function.
+        InvalidInput: a chance is not strictly between 0 and 1, the start is not strictly between the
+            levels, or the horizon is below 1.
+
+    Reference: Siegmund 1976, importance sampling in sequential tests; Asmussen, Glynn 2007, chapter VI.
+
+    Example:
+        >>> from likely import exact, expect
+        >>> w = Walk(p=18 / 37, start=100, low=0, high=200, horizon=600)
+        >>> e = expect(w.hits(200), w, via=w.bridge(200), n=3000, seed=0)
+        >>> print(f"{exact(w.hits(200), w):.4g}, {abs(e.mean / 2.388383e-6 - 1) < 0.01}")
+        2.388e-06, True
+    """
+
+    def __init__(
+        self,
+        p: Chance | None = None,
+        start: float = 0,
+        low: float | None = None,
+        high: float | None = None,
+        horizon: int | None = None,
+        *,
+        steps: Steps | None = None,
+        stop: Rule | None = None,
+        absorbing: bool = True,
+    ) -> None:
+        self.geometry = Geometry(start, low, high, horizon, stop, absorbing)
+        if steps is None:
+            if p is None:
+                raise InvalidInput("p and steps are both missing; expected one of them.")
+            steps = two_point(p)
+        elif p is not None:
+            raise InvalidInput("p and steps are both given; expected one of them.")
+        self.steps = steps
+        self.covers = steps.covers
+        self.name, self.batch_shape, self.device = "Walk", torch.Size(), torch.device("cpu")
+        self.dtype = dtype_of(self.geometry, steps)
+        self.block = max(1, BLOCK_BYTES // (self.dtype.itemsize * ((horizon or 0) + 1)))
+
+    def draw(self, n: int, seed: int, attached: bool) -> Shaped[Tensor, "n times"]:
+        """Return n paths; integers for steps of integers."""
+        if attached:
+            raise InvalidInput(
+                "paths of walks are not differentiable, so 'path' does not apply; use grad='score'."
+            )
+        return drawn(self.geometry, self.steps, n, seed, self.dtype)
+
+    def log_prob(self, x: Shaped[Tensor, "n times"]) -> Float[Tensor, " n"]:
+        """Return the log-probability of each path up to its stop, in nats.
+
+        Minus infinity for what is no path of this walk: another start, an impossible step, a step after
+        the stop.
+        """
+        rows = rows_of(x, self.geometry)
+        parts = [rows[:, k : k + WIDTH] for k in range(0, max(1, rows.shape[1]), WIDTH)]
+        return torch.cat([self._log_prob(part) for part in parts])
+
+    def sample(
+        self, n: int, seed: int | None = None, generator: torch.Generator | None = None
+    ) -> Shaped[Tensor, "n times"]:
+        """Return n paths: of the states at times 0 to the horizon, kept from the stop on."""
+        if not isinstance(n, int) or n < 1:
+            raise InvalidInput(f"n is {n!r}; expected the number of paths, 1 or more.")
+        source = generator_for(seed, generator)
+        return self.draw(n, int(torch.randint(2**63 - 1, (), generator=source)), attached=False)
+
+    # Events and values, to be given to expect and exact.
+
+    def hits(self, level: float) -> f.Functional:
+        """Return the event that the walk reaches a level, before it stops elsewhere or ends.
+
+        Warns:
+            ImpossibleEvent: no path can, so that the probability is exactly 0.
+        """
+        self._warn_of(level)
+        return f.hitting(self.geometry, level)
+
+    def ruined(self) -> f.Functional:
+        """Return the event that the walk reaches its low level."""
+        if self.geometry.low is None:
+            raise InvalidInput(
+                "the walk has no low level to be ruined at; give low, or use hits(level)."
+            )
+        return self.hits(self.geometry.low)
+
+    def survives(self) -> f.Functional:
+        """Return the event that the walk has not stopped when the horizon is over."""
+        return f.surviving(self.geometry)
+
+    def ends_above(self, x: float) -> f.Functional:
+        """Return the event that the walk stops, or ends, in a state above x."""
+        return f.terminal(self.geometry, lambda state: state > x)
+
+    def terminal(self, function: Callable[[Tensor], Tensor]) -> f.Functional:
+        """Return a function of the state in which the walk stops or ends."""
+        return f.terminal(self.geometry, function)
+
+    def passage_time(self, level: float, missed: float = 0.0) -> f.Functional:
+        """Return the first time at a level, and `missed` for paths that do not reach it.
+
+        With missed = 0, `E[tau | hit] = exact(w.passage_time(level), w) / exact(w.hits(level), w)`.
+        """
+        self._warn_of(level)
+        return f.passing(self.geometry, level, missed)
+
+    def stopping_time(self) -> f.Functional:
+        """Return the time at which the walk stops, at the latest the horizon."""
+        return f.stopping(self.geometry)
+
+    def functional(self, function: Callable[[Tensor], Tensor]) -> f.PathFunctional:
+        """Return a function of whole paths `(n, horizon + 1)`, which it is given in float64."""
+        return f.PathFunctional(self.geometry, function)
+
+    # Proposals: the same walk with other steps.
+
+    def tilt(self, q: float | Fraction | Tensor) -> Walk:
+        """Return the walk with tilted steps.
+
+        Steps of +1 and -1: +1 with probability q. Other finite steps: `p_k exp(q v_k)`, normalised.
+        Normal steps: the mean q.
+
+        Raises:
+            InvalidInput: a probability q is not strictly between 0 and 1, or q is not finite.
+        """
+        return self._with(tilted(self.steps, q))
+
+    def feedback(self, function: Masses) -> Walk:
+        """Return the walk whose probabilities are a function of (time, states).
+
+        The function gives the probability of a step up, `(n,)`, or of each value, `(n, values)`, for
+        one time and the states `(n,)`; strictly between 0 and 1. No error bar shows that a feedback
+        aims too early: judge it by `relative_variance`.
+        """
+        return self._with(Feedback(self._lattice("feedback").values, function, inner=True))
+
+    def bridge(self, level: float) -> Walk:
+        """Return the walk drawn towards a level by the h-transform of Brownian motion.
+
+        `q(t, x) = p h(t + 1, x + 1) / (p h(t + 1, x + 1) + (1 - p) h(t + 1, x - 1))`, where h is the
+        chance that Brownian motion with the mean and variance of the steps reaches the level before the
+        horizon. Close to `doob` at no programme's cost; for estimates of that event only.
+
+        Raises:
+            InvalidInput: the level is not one that the walk stops at, it cannot be reached, or steps
+                are not of one law.
+        """
+        return self._with(transforms.bridge(self._aimed(level), self._lattice("bridge"), level))
+
+    def doob(self, level: float) -> Walk:
+        """Return the walk conditioned to reach a level: the exact h-transform, of variance zero.
+
+        As `bridge`, with h from the dynamic programme: `P(hit | x at time t)`. Every path hits, and
+        carries the same weight: the probability itself.
+
+        Raises:
+            InvalidInput: the level is not one that the walk stops at, or it cannot be reached.
+
+        Reference: Doob 1957.
+        """
+        return self._with(transforms.doob(self._aimed(level), self._lattice("doob")))
+
+    def unstopped(self) -> Walk:
+        """Return the walk whose paths, and weights, go on to the horizon after their stop.
+
+        Events are still settled at the first passage. This is how textbooks weigh; it never pays.
+        """
+        return self._with(self.steps, absorbing=False)
+
+    # Exact answers.
+
+    def exact_expectation(self, functional: f.Functional) -> Float[Tensor, ""]:
+        """Return `E[f]` in float64, differentiable in p: what `likely.exact` calls."""
+        return exactly.expectation(self._own(functional), self.steps)
+
+    @overload
+    def exact(self, functional: f.Functional, *, rational: Literal[False] = False) -> Tensor: ...
+    @overload
+    def exact(self, functional: f.Functional, *, rational: Literal[True]) -> Fraction: ...
+    def exact(self, functional: f.Functional, *, rational: bool = False) -> Tensor | Fraction:
+        """Return `E[f]` by dynamic programming.
+
+        Args:
+            functional: one of this walk's events or values; not a function of whole paths.
+            rational: return the exact fraction, taking chances as the numbers they are (give p as a
+                Fraction for 18/37 itself).
+
+        Raises:
+            InvalidInput: steps are not of integers, or f is not one of this walk's.
+        """
+        if rational:
+            return exactly.rational(self._own(functional), self._lattice("rational=True"))
+        return self.exact_expectation(functional)
+
+    def relative_variance(
+        self, functional: f.Functional, via: Walk | Mixture | None = None
+    ) -> Float[Tensor, ""]:
+        """Return `Var_q(w f) / E[f]^2` of a single path, exactly: what `via` is worth.
+
+        The relative standard error of n paths is the square root of it over n.
+
+        Args:
+            functional: one of this walk's events or values.
+            via: a walk with the same start, stops and horizon; a `Mixture` of such walks with constant
+                two-point steps; None for the walk itself.
+
+        Raises:
+            InvalidInput: there is no recursion for it, the expectation is 0, or via never makes a step
+                that matters.
+        """
+        own = self._own(functional)
+        if isinstance(via, Mixture):
+            parts = [self._same(law).steps for law in via.laws]
+            return mixed.relative_variance(own, self.steps, parts, via.shares)
+        steps = self.steps if via is None else self._same(via).steps
+        return exactly.relative_variance(own, self.steps, steps)
+
+    def __repr__(self) -> str:
+        g = self.geometry
+        return (
+            f"Walk({self.steps}, start={g.start}, low={g.low}, high={g.high}, horizon={g.horizon}"
+            f"{'' if g.rule is None else ', with a rule'}{'' if g.absorbing else ', unstopped'})"
+        )
+
+    def _log_prob(self, rows: States) -> Tensor:
+        """Return the log-probabilities of some paths, time first, a stretch of times after another."""
+        valid = rows[0] == self.geometry.start
+        total = torch.zeros(rows.shape[1], dtype=torch.float64)
+        before = np.ones(rows.shape[1], bool)
+        for t in range(0, self.geometry.end, STRETCH):
+            x = np.ascontiguousarray(rows[t : t + STRETCH + 1])
+            running = self.geometry.running(t, x[:-1], before)
+            valid &= ((x[1:] == x[:-1]) | running).all(0)
+            total = total + self.steps.log_prob(t, x, running)
+            before = running[-1]
+        return torch.where(torch.from_numpy(valid), total, -torch.inf)
+
+    def _with(self, steps: Steps, absorbing: bool | None = None) -> Walk:
+        g = self.geometry
+        return Walk(
+            None,
+            g.start,
+            g.low,
+            g.high,
+            g.horizon,
+            steps=steps,
+            stop=g.rule,
+            absorbing=g.absorbing if absorbing is None else absorbing,
+        )
+
+    def _own(self, functional: f.Functional) -> f.Functional:
+        if not isinstance(functional, f.Functional):
+            raise InvalidType(
+                f"f is a {type(functional).__name__}; expected an event or value of the walk, such as "
+                "w.hits(200) or w.stopping_time(): others have no dynamic programme; use expect."
+            )
+        if functional.geometry != self.geometry:
+            raise InvalidInput(
+                f"f is about {functional.geometry}, the walk has {self.geometry}; expected one of the "
+                "walk's own: take it from this walk."
+            )
+        return functional
+
+    def _same(self, via: Law) -> Walk:
+        if not isinstance(via, Walk):
+            raise InvalidType(f"via is a {via.name}; expected a Walk, such as w.tilt(0.55).")
+        if via.geometry != self.geometry:
+            raise InvalidInput(f"via has {via.geometry}; expected {self.geometry}, as the walk.")
+        return via
+
+    def _lattice(self, what: str) -> LatticeSteps:
+        if not isinstance(self.steps, LatticeSteps):
+            raise InvalidInput(f"{what} is for steps of integers; the walk has {self.steps}.")
+        return self.steps
+
+    def _aimed(self, level: float) -> f.Functional:
+        """Return the event that a transform aims at, checked: the walk can reach it, and stops."""
+        g = self.geometry
+        if level not in (g.low, g.high) or not g.absorbing or g.rule is not None:
+            raise InvalidInput(
+                f"the level is {level}; expected one that the walk stops at, {g.low} or {g.high}, and "
+                "no other rule: build the walk with that level, since what follows has no weight."
+            )
+        if (why := self._impossible(level)) is not None:
+            raise InvalidInput(f"{why}, and there is nothing to draw.")
+        return f.hitting(g, level)
+
+    def _warn_of(self, level: float) -> None:
+        if (why := self._impossible(level)) is not None:
+            warnings.warn(f"{why}.", f.ImpossibleEvent, stacklevel=3)
+
+    def _impossible(self, level: float) -> str | None:
+        """Return why no path reaches a level, or None."""
+        g = self.geometry
+        least, most = self.steps.extent
+        times = math.inf if g.horizon is None else g.horizon
+        low, high = g.start + min(times * least, 0), g.start + max(times * most, 0)
+        if g.absorbing and g.low is not None:
+            low = max(low, g.low + min(least + 1, 0))
+        if g.absorbing and g.high is not None:
+            high = min(high, g.high + max(most - 1, 0))
+        if low <= level <= high:
+            return None
+        return (
+            f"no path reaches level {level:g} from {g.start:g}: states go from {low:g} to {high:g} in "
+            f"{times:g} steps of {least:g} to {most:g}, so the probability is exactly 0"
+        )
