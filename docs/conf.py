@@ -50,8 +50,8 @@ python_maximum_signature_line_length = 88
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
-#: shown, and not run: they need the original MNIST files, and minutes
-NOT_RUN = ("convergence", "restore_mnist")
+#: shown, and not run: they need the original MNIST files, or about a minute and write a picture
+NOT_RUN = ("convergence", "restore_mnist", "vae")
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
