@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two idle OpenMP threads that spin slow PyTorch several-fold on a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/likely demo
@@ -19,6 +19,11 @@ lint: $(VENV)/.tested
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The book, in docs/_build/html; examples are run again where they or their pictures have changed.
+docs: $(VENV)/.documented
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
 # torch comes first and by its exact version: the newest one brings gigabytes for graphics cards.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "setting up $(VENV), once; this takes a few minutes"
@@ -31,5 +36,9 @@ $(VENV)/.tested: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
+$(VENV)/.documented: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo.png
+	rm -rf $(VENV) demo.png docs/_build docs/gallery docs/reference docs/statements.md

@@ -1,6 +1,7 @@
-"""How fast the methods of likely.solvers get there: two pictures in one, drawn from runs.
+"""How fast the methods get there
+==============================
 
-    LIKELY_DATA=... python examples/convergence.py convergence.png
+Two pictures in one, drawn from runs: ``LIKELY_DATA=... python examples/convergence.py convergence.png``
 
 Left, a smooth convex problem: least squares over the simplex, 64 rows of their own data; the largest
 stationarity of the rows still open. Right, restoration: mean log p of 64 MNIST test images whose rows
@@ -23,8 +24,8 @@ STEPS = 300
 
 def convex() -> dict[str, list[float]]:
     generator = torch.Generator().manual_seed(0)
-    A = torch.randn(64, 40, 30, generator=generator, dtype=torch.float64)  # noqa: N806
-    A = A * torch.logspace(0, -1.5, 30, dtype=torch.float64)  # noqa: N806
+    A = torch.randn(64, 40, 30, generator=generator, dtype=torch.float64)
+    A = A * torch.logspace(0, -1.5, 30, dtype=torch.float64)
     b = torch.randn(64, 40, generator=generator, dtype=torch.float64)
     lipschitz = torch.linalg.matrix_norm(A, ord=2).square().max().item()
 

@@ -1,6 +1,8 @@
-"""Six kinds of damage, one model: MNIST test images restored by the default method.
+"""Six kinds of damage, one model
+==============================
 
-LIKELY_DATA=... python examples/restore_mnist.py mnist.png
+MNIST test images restored by the default method: ``LIKELY_DATA=... python examples/restore_mnist.py
+mnist.png``
 """
 
 from __future__ import annotations

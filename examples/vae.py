@@ -1,4 +1,7 @@
-"""Variational autoencoders with discrete latents, which reparameterisation cannot train.
+"""Autoencoders with discrete latents
+==================================
+
+Variational autoencoders whose latents are bits, which reparameterisation cannot train::
 
     python examples/vae.py                          # the digits of scikit-learn, under a minute
     python examples/vae.py --data mnist --steps 3000 --latents 64 --width 400

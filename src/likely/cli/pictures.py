@@ -51,7 +51,8 @@ def read_for(flow: Flow, path: Path, messages: Messages) -> Tensor:
     if x.shape[1:] != flow.event_shape:
         raise InvalidInput(
             f"{path} is {x.shape[2]}x{x.shape[3]} (rows x columns); the model expects "
-            f"{flow.event_shape[1]}x{flow.event_shape[2]}. Resize the picture or choose another model."
+            f"{flow.event_shape[1]}x{flow.event_shape[2]}. Resize the picture, or train a "
+            "model on a folder of pictures of its size: likely train --data FOLDER -o mine.safetensors."
         )
     return x
 

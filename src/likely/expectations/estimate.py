@@ -162,11 +162,11 @@ class Estimate:
 
     @property
     def khat(self) -> Float[Tensor, "*shape"]:
-        """The Pareto shape of the largest |f w|: above about 0.7 neither mean nor error bar is sound.
+        """The Pareto shape of the largest `|f w|`: above about 0.7 neither mean nor error bar is sound.
 
         Above 1/2 the variance is infinite. Plus infinity means too few hits to tell, minus infinity
         that the largest values are all the same. Of a self-normalised estimate it is the larger one of
-        those of |f w| and w. (Vehtari et al. 2024.)
+        those of `|f w|` and w. (Vehtari et al. 2024.)
         """
         m = self.moments
         k = _khat(m.tail, m.hits)

@@ -14,7 +14,7 @@ from torch.distributions import Distribution, Independent
 
 from likely.errors import InvalidInput
 from likely.expectations.baselines import NOTHING, Baseline, baseline_of
-from likely.expectations.law import Law, TorchLaw, derived
+from likely.expectations.law import Law, TorchLaw, derived, moving_ends
 from likely.expectations.problem import (
     Problem,
     Terms,
@@ -65,10 +65,10 @@ class Values(Gradient):
 class Score(Gradient):
     """The score function: `grad E_p[f] = E_p[(f(x) - b) grad log p(x)] + E_p[grad f(x)]`.
 
-    It asks nothing of f, nor of the law but `log_prob`. In code it is importance sampling with
-    `q = detach(p)`: the mean of `w f` with `w = exp(log p - log q)`, which equals 1 and carries the
-    gradient. All higher derivatives of that are right as well. With a proposal q, w is the weight
-    itself.
+    It asks nothing of f, nor of the law but `log_prob` and a support that stays where it is. In code
+    it is importance sampling with `q = detach(p)`: the mean of `w f` with `w = exp(log p - log q)`,
+    which equals 1 and carries the gradient. All higher derivatives of that are right as well. With a
+    proposal q, w is the weight itself.
 
     Args:
         baseline: b, what is taken off f, from other draws than the one it is taken off: "none", "mean"
@@ -90,7 +90,8 @@ class Score(Gradient):
     baseline: str | float | Tensor | Baseline = "loo"
 
     def prepare(self, problem: Problem, n: int, seed: int) -> Block:
-        """Ready the baseline; refuse laws without parameters."""
+        """Ready the baseline; refuse laws without parameters, or whose support moves with one."""
+        fixed_support(problem.law)
         baseline = baseline_of(self.baseline).ready(problem, n, seed)
 
         def block(n: int, seed: int) -> Terms:
@@ -224,6 +225,17 @@ def support_of(problem: Problem) -> Tensor:
     points = single.reshape(choices, *base.event_shape)[index.reshape(choices**number, *entries)]
     shape = (len(points), *(1,) * lead, *entries, *base.event_shape)
     return points.reshape(shape).expand(len(points), *whole)
+
+
+def fixed_support(law: Law) -> None:
+    """Refuse a support whose ends are parameters: the score does not see what enters or leaves."""
+    base = _innermost(law)
+    moving = moving_ends(base) if base is not None and torch.is_grad_enabled() else []
+    if moving:
+        raise InvalidInput(
+            f"the support of {law.name} moves with a parameter ({', '.join(moving)}), which the score "
+            "function does not see; use grad='path', or detach the ends."
+        )
 
 
 def connected(whether: bool, problem: Problem) -> None:

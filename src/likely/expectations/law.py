@@ -258,6 +258,15 @@ def _inside(law: Distribution, x: Tensor) -> Tensor | None:
     return None if inside.all() else inside
 
 
+def moving_ends(law: Distribution) -> list[str]:
+    """Return the ends of a support that are parameters to differentiate by, by name."""
+    try:
+        ends = vars(law.support)
+    except NotImplementedError:
+        return []
+    return [name for name, end in ends.items() if isinstance(end, Tensor) and end.requires_grad]
+
+
 def _validates(law: Distribution) -> bool:
     """Whether the law itself refuses points outside of its support."""
     while isinstance(law, Independent):

@@ -16,7 +16,7 @@ from torch.distributions import Distribution, MultivariateNormal, constraints
 from torch.nn import functional as F
 
 from likely.errors import InvalidInput, NotConverged
-from likely.expectations.law import TorchLaw, entries, leaves_of
+from likely.expectations.law import TorchLaw, entries, leaves_of, moving_ends
 from likely.expectations.problem import Problem
 
 Array = NDArray[np.float64]
@@ -183,7 +183,7 @@ def _ends(base: Distribution) -> tuple[str, Tensor, Tensor]:
         bounds = vars(support)
         low = torch.as_tensor(bounds["lower_bound"]) if "lower_bound" in bounds else None
         high = torch.as_tensor(bounds["upper_bound"]) if "upper_bound" in bounds else None
-        if any(end is not None and end.requires_grad for end in (low, high)):
+        if moving_ends(base):
             raise InvalidInput(
                 f"the support of {type(base).__name__} moves with a parameter, which quadrature cannot "
                 "differentiate; detach its ends, or use expect with grad='path'."

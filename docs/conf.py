@@ -1,0 +1,76 @@
+"""The book, built by Sphinx: `make docs`. Pages are plain Markdown and read as well without it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+# Two idle OpenMP threads that spin slow the examples several-fold on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import pages  # noqa: E402
+from sphinx.application import Sphinx  # noqa: E402
+
+import likely  # noqa: E402
+
+project = "likely"
+author = "The likely authors"
+project_copyright = author
+version = release = likely.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "gallery/*.ipynb", "gallery/*.py"]
+html_theme = "furo"
+html_title = f"likely {release}"
+html_static_path: list[str] = []
+nitpicky = True
+# Types of torch and jaxtyping, and names that are not public, have no pages here.
+nitpick_ignore_regex = [("py:.*", r"(?!likely\.).*"), ("py:.*", r"likely(\.\w+){3,}")]
+
+myst_heading_anchors = 3
+
+# Docstrings put names and formulas into single backticks.
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+#: shown, and not run: they need the original MNIST files, or about a minute and write a picture
+NOT_RUN = ("convergence", "restore_mnist", "vae")
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": rf"/(?!{'|'.join(NOT_RUN)})\w+\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "download_all_examples": False,
+    "show_signature": False,
+    "show_memory": False,
+    "min_reported_time": 1,
+    "abort_on_example_error": True,
+}
+
+
+def _to_gallery(app: Sphinx, name: str, source: list[str]) -> None:
+    """Links to example scripts lead to their gallery pages."""
+    source[0] = re.sub(r"\]\(\.\./examples/(\w+)\.py\)", r"](gallery/\1.rst)", source[0])
+
+
+def setup(app: Sphinx) -> None:
+    """Write the pages that are made from the code, before Sphinx looks for pages."""
+    pages.write(HERE)
+    app.connect("source-read", _to_gallery)
