@@ -19,6 +19,7 @@ COMMANDS = {
     "data.",
     "descend": "Minimise E[X sin X] + (mu-1)^2/2 + sigma - log sigma by stochastic gradients; draw the "
     "paths.",
+    "ruin": "Estimate the chance to leave a casino with the target, and compute it exactly.",
     "info": "List the models that ship with likely, or print the card of one.",
 }
 PLAIN: dict[str, Any] = {

@@ -30,7 +30,10 @@ WAYS: dict[str, tuple[Method, str]] = {
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write.")] = Path("demo.png"),
+    what: Annotated[str, typer.Argument(help="digits, or ruin: the gambler.")] = "digits",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The picture to write: demo.png or ruin.png.")
+    ] = None,
     number: Annotated[int, typer.Option("--number", "-n", help="How many digits, up to 200.")] = 64,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -39,6 +42,13 @@ def demo(
 ) -> None:
     """Restore digits that the model never saw, in three ways; write a picture, print a table."""
     messages = Messages(quiet)
+    if what == "ruin":
+        from likely.cli.ruin_story import tell
+
+        return tell(out or Path("ruin.png"), seed, messages, as_json)
+    if what != "digits":
+        raise InvalidInput(f"there is no demo of {what!r}; expected digits or ruin.")
+    out = out or Path("demo.png")
     if out.suffix.lower() not in (".png", ".jpg", ".webp", ".svg", ".pdf"):
         raise InvalidInput(f"--out is {out}; expected .png, .jpg, .webp, .svg or .pdf.")
     if not 1 <= number <= 200:

@@ -204,14 +204,16 @@ class Estimate:
         """The mean weight where it cannot be 1, by more than five standard errors.
 
         Above 1, p is not normalised. Below 1 may mean that via leaves out some of p, which is as it
-        should be where f vanishes: it counts only if f did not vanish at any draw.
+        should be where f vanishes: it counts only if f did not vanish at any draw, and is no event,
+        which a good proposal always hits.
         """
         m = self.moments
         if m.w is None or m.ww is None or m.b is not None or m.units < MANY:
             return None
         mean = m.w * m.scale.exp()
         error = (m.ww / (m.units - 1) / m.units).sqrt() * m.scale.exp()
-        off = (mean - 1 > 5 * error) | ((1 - mean > 5 * error) & (m.hits == m.n))
+        below = (1 - mean > 5 * error) & (m.hits == m.n) & (not self.event)
+        off = (mean - 1 > 5 * error) | below
         return float(mean[off].flatten()[0]) if off.any() else None
 
     def __add__(self, other: Estimate) -> Estimate:
