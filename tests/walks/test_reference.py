@@ -94,3 +94,18 @@ def test_samples_agree(via: Walk | list[Walk]) -> None:
     e = expect(F, W, n=n, via=via, seed=3)
     spread = math.sqrt(W.relative_variance(F, Mixture(via) if isinstance(via, list) else via) / n)
     assert abs(e.mean.item() / P_HIT - 1) < Z_BOUND * spread
+
+
+def test_traps() -> None:
+    """The four warnings of the reference, as figures."""
+    tilted = W.tilt(0.55)
+    # The share of f w that counts, and that of the weights alone.
+    assert 1 / (1 + W.relative_variance(F, tilted).item()) == pytest.approx(0.0629, abs=5e-5)
+    everyone = W.terminal(torch.ones_like)
+    assert 1 + W.relative_variance(everyone, tilted).item() == pytest.approx(11818, abs=0.5)
+    # Nobody of 3,000 hits under a fair game, mostly.
+    assert (1 - exact(F, W.tilt(0.5)).item()) ** 3000 == pytest.approx(0.88, abs=5e-3)
+    # Without the level 0 the chance is hardly another, so that P_ruin must be looked at as well.
+    open_ended = Walk(Fraction(18, 37), start=100, high=200, horizon=600)
+    more = open_ended.exact(open_ended.hits(200), rational=True) / W.exact(F, rational=True) - 1
+    assert float(more) == pytest.approx(1.4e-31, abs=5e-33)
