@@ -92,9 +92,8 @@ class PLUConv(Bijection):
             if frozen:
                 z, log_s = F.conv2d(x, frozen.matrix[:, :, None, None]), frozen.log_s
             elif self.channels >= LARGE and pixels < 4 * self.channels:
-                s, log_s = self._diagonal()
-                columns = factored_product(self.packed, s, _columns(x))
-                z = _images(columns[self.permutation], x)
+                columns, log_s = factored_product(self.packed, self.sign, self.bound, _columns(x))
+                z = _images(columns.index_select(0, self.permutation), x)
             else:
                 lower, upper, log_s = self._factors()
                 z = F.conv2d(x, (lower @ upper)[self.permutation][:, :, None, None])
@@ -117,15 +116,11 @@ class PLUConv(Bijection):
         lower, upper, _ = self._factors()
         return (lower @ upper)[self.permutation]
 
-    def _diagonal(self) -> tuple[Tensor, Tensor]:
-        """Return s and log|s|."""
-        log_s = bounded(self.packed.diagonal(), self.bound)
-        return self.sign * log_s.exp(), log_s
-
     def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return L, U + diag(s) and log|s|."""
-        s, log_s = self._diagonal()
-        return self.packed.tril(-1) + torch.ones_like(s).diag(), self.packed.triu(1) + s.diag(), log_s
+        log_s = bounded(self.packed.diagonal(), self.bound)
+        one, s = torch.ones_like(log_s).diag(), (self.sign * log_s.exp()).diag()
+        return self.packed.tril(-1) + one, self.packed.triu(1) + s, log_s
 
     def _solve(self, lower: Tensor, upper: Tensor, columns: Tensor) -> Tensor:
         columns = columns[self.permutation.argsort()]
