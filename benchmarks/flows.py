@@ -161,7 +161,23 @@ def glow_steps(turns: int) -> None:
             framework.append(modules.GLOWCouplingBlock, subnet_constructor=_freia_network)
         runs["FrEIA"] = training_step(Turned([framework], lambda layer, x: layer(x)), x)
     runs["likely, reversible"] = training_step(our_glow(8, 12, 128, reversible=True), x)
+    runs["its convolutions alone"] = convolutions_alone(8, x)
     take_turns("Glow training step (zuko and nflows have no Glow)", runs, turns)
+
+
+def convolutions_alone(blocks: int, x: Tensor) -> Run:
+    """The three convolutions of each block, forward and backward, channels last: a step's floor."""
+    layers = [*flows.ConvNet(x.shape[1] // 2, x.shape[1], 128).children()]
+    inputs = [torch.randn(len(x), layer.in_channels, *x.shape[2:]) for layer in layers]
+    inputs = [h.contiguous(memory_format=torch.channels_last).requires_grad_() for h in inputs]
+    gradients = [torch.ones_like(layer(h)) for layer, h in zip(layers, inputs, strict=True)]
+
+    def run() -> None:
+        for _ in range(blocks):
+            for layer, h, g in zip(layers, inputs, gradients, strict=True):
+                torch.autograd.grad(layer(h), [h, *layer.parameters()], g)
+
+    return run
 
 
 def _freia_network(inputs: int, outputs: int) -> nn.Module:

@@ -140,7 +140,7 @@ def test_a_reversible_chain_refuses_dropout():
         flows.glow((1, 4, 4), 1, 1, width=4, depth=1, dropout=0.1, reversible=True)
 
 
-@pytest.mark.parametrize("kind", ["affine", "plu"])
+@pytest.mark.parametrize("kind", ["affine", "spline", "plu"])
 def test_log_prob_and_its_gradient_compile_whole(trained, kind):
     flow = trained(flows.glow((1, 4, 4), 1, 1, width=4, coupling=kind))
     x = images((1, 4, 4))

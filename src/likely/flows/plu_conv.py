@@ -96,7 +96,7 @@ class PLUConv(Bijection):
                 z = _images(columns.index_select(0, self.permutation), x)
             else:
                 lower, upper, log_s = self._factors()
-                z = F.conv2d(x, (lower @ upper)[self.permutation][:, :, None, None])
+                z = F.conv2d(x, self._product(lower, upper)[:, :, None, None])
         return z, self._log_det(x, log_s)
 
     def inverse_and_log_det(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,13 +114,17 @@ class PLUConv(Bijection):
     def matrix(self) -> Float[Tensor, "channels channels"]:
         """Return A, with its graph."""
         lower, upper, _ = self._factors()
-        return (lower @ upper)[self.permutation]
+        return self._product(lower, upper)
 
     def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return L, U + diag(s) and log|s|."""
         log_s = bounded(self.packed.diagonal(), self.bound)
         one, s = torch.ones_like(log_s).diag(), (self.sign * log_s.exp()).diag()
         return self.packed.tril(-1) + one, self.packed.triu(1) + s, log_s
+
+    def _product(self, lower: Tensor, upper: Tensor) -> Tensor:
+        # Its gradient is several times faster than that of indexing.
+        return (lower @ upper).index_select(0, self.permutation)
 
     def _solve(self, lower: Tensor, upper: Tensor, columns: Tensor) -> Tensor:
         columns = columns[self.permutation.argsort()]
@@ -131,7 +135,7 @@ class PLUConv(Bijection):
     def _freeze(self) -> Frozen:
         lower, upper, log_s = self._factors()
         one = torch.ones_like(log_s).diag()
-        return Frozen((lower @ upper)[self.permutation], self._solve(lower, upper, one), log_s)
+        return Frozen(self._product(lower, upper), self._solve(lower, upper, one), log_s)
 
     def _log_det(self, x: Tensor, log_s: Tensor) -> Tensor:
         return (log_s.sum() * (x.shape[2] * x.shape[3])).expand(x.shape[0])
