@@ -55,7 +55,7 @@ def convex() -> dict[str, list[float]]:
 
 
 def restoration() -> dict[str, list[float]]:
-    flow = likely.load("mnist")
+    flow = likely.load("mnist-nice")
     truth = data.mnist().test[:64] / 255
     observed = torch.ones(28, 28, dtype=torch.bool)
     observed[5:12, 5:20] = False

@@ -1,8 +1,8 @@
 """Learning curves
 ===============
 
-Every checkpoint carries its learning curve; these are of the models that ship. Training runs under
-dropout, so its line may lie below the held-out one. For others, give their names or files: ``python
+Every checkpoint carries its learning curve; these are of the models that ship. NICE is trained under
+dropout, so its line of training may lie below the held-out one. For others, give their names or files: ``python
 examples/learning_curves.py mnist full.safetensors``
 """
 
@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 
 from likely.checkpoints import read_card
 
-names = sys.argv[1:] or ["digits", "mnist"]
+names = sys.argv[1:] or ["digits", "mnist", "mnist-nice"]
 figure, axes = plt.subplots(
     1, len(names), figsize=(4.5 * len(names), 3.4), layout="constrained", squeeze=False
 )
@@ -25,7 +25,7 @@ for axis, name in zip(axes[0], names, strict=True):
     steps = [h["step"] for h in curve]
     valid = [h["valid"] for h in curve]
     axis.plot(steps, valid, color="C0", label="held out")
-    axis.plot(steps, [h["train"] for h in curve], color="C0", ls=":", label="training, with dropout")
+    axis.plot(steps, [h["train"] for h in curve], color="C0", ls=":", label="training")
     axis.axhline(
         card["test_nats"], color="#d95f02", lw=0.8, label=f"test: {card['test_nats']:.1f} nats"
     )

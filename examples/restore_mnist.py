@@ -34,7 +34,7 @@ def masks() -> dict[str, torch.Tensor]:
 
 
 def main() -> None:
-    flow = likely.load("mnist")
+    flow = likely.load("mnist-nice")
     truth = data.mnist().test[:6] / 255
     kinds = masks()
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")

@@ -48,7 +48,7 @@ def inpaint(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The restored picture to write.")],
-    model: ModelName = "mnist",
+    model: ModelName = "mnist-nice",
     method: Annotated[
         Literal["adam", "plain", "paper"],
         typer.Option(
