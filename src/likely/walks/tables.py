@@ -94,29 +94,31 @@ class Tabulated(LatticeSteps):
 
     Args:
         values: integers, all different.
-        table: the probabilities, `(times, states, values)`.
+        log_table: the logarithms of the probabilities, `(times, values, states)`.
         lowest: the state of the first entry.
         stopped: where the walk does not move, `(states,)`.
     """
 
     def __init__(
-        self, values: Sequence[int], table: NDArray[np.float64], lowest: int, stopped: Flags
+        self, values: Sequence[int], log_table: NDArray[np.float64], lowest: int, stopped: Flags
     ) -> None:
         self.values, self.extent = tuple(values), (min(values), max(values))
         self.fractions = None
         self.covers = False
-        self.table = table
         self.lowest = lowest
-        self._first, self._rest = cut(np.clip(table.cumsum(-1)[..., :-1].transpose(0, 2, 1), 0.0, 1.0))
+        self._table = np.exp(log_table)
+        upto = self._table[:, :-1].copy()
+        for k in range(1, upto.shape[1]):
+            upto[:, k] += upto[:, k - 1]
+        self._first, self._rest = cut(np.minimum(upto, 1.0, out=upto))
         self._least, self._span = min(*values, 0), max(*values, 0) - min(*values, 0) + 1
         # The log-probability of each step by its size, with no step where the walk has stopped.
-        logs = np.full((*table.shape[:2], self._span), -np.inf)
-        with np.errstate(divide="ignore"):
-            for k, value in enumerate(values):
-                logs[..., value - self._least] = np.log(table[..., k])
-        logs[:, stopped] = -np.inf
-        logs[:, stopped, -self._least] = 0.0
-        self._logs = logs.reshape(len(table), -1)
+        times, _, cells = log_table.shape
+        logs = np.full((times, self._span, cells), -np.inf)
+        logs[:, np.array(values) - self._least] = log_table
+        logs[..., stopped] = -np.inf
+        logs[:, -self._least, stopped] = 0.0
+        self._cells, self._logs = cells, logs.reshape(times, -1)
 
     def draw(self, t: int, x: States, moving: States, most: int, bits: Bits) -> States:
         """Return states whose steps compare 16 random bits with the table."""
@@ -133,16 +135,19 @@ class Tabulated(LatticeSteps):
         return new
 
     def log_prob(self, stretches: Iterable[Stretch]) -> Tensor:
-        """Return the sum of one table entry a step: its row is the state, its column the step."""
+        """Return the sum of one table entry a step: its row is the step, its column the state."""
         return torch.from_numpy(np.sum([self._log_prob(stretch) for stretch in stretches], axis=0))
 
     def _log_prob(self, stretch: Stretch) -> NDArray[np.float64]:
         x = stretch.x
-        steps = x[1:] - x[:-1]
-        valid = (steps.min(0) >= self._least) & (steps.max(0) < self._least + self._span)
-        valid &= (x.min(0) >= self.lowest) & (x.max(0) < self.lowest + self.table.shape[1])
-        x = x.astype(np.min_scalar_type(-2 * self._logs.shape[1])) - self.lowest
-        at = x[:-1] * (self._span - 1) + x[1:] - self._least
+        step = x[1:] - x[:-1]
+        valid = (step.min(0) >= self._least) & (step.max(0) < self._least + self._span)
+        valid &= (x.min(0) >= self.lowest) & (x.max(0) < self.lowest + self._cells)
+        at = step.astype(np.min_scalar_type(-2 * self._logs.shape[1]), copy=False)
+        at -= self._least
+        at *= self._cells
+        at += x[:-1].astype(at.dtype, copy=False)
+        at -= self.lowest
         total, logs, cells = np.zeros(x.shape[1]), np.empty(x.shape[1]), np.empty(x.shape[1], np.intp)
         for k, row in enumerate(at):  # a time's part of the table stays in the cache
             np.copyto(cells, row)
@@ -153,7 +158,7 @@ class Tabulated(LatticeSteps):
     def masses(self, t: int, x: States) -> Tensor:
         """Return entries of the table; states outside of it have none."""
         cells = x.astype(np.intp) - self.lowest
-        inside = (cells >= 0) & (cells < self.table.shape[1])
-        found = np.zeros((len(x), len(self.values)))
-        found[inside] = self.table[t, cells[inside]]
-        return torch.from_numpy(found).T
+        inside = (cells >= 0) & (cells < self._cells)
+        found = np.zeros((len(self.values), len(x)))
+        found[:, inside] = self._table[t][:, cells[inside]]
+        return torch.from_numpy(found)
