@@ -139,7 +139,11 @@ def walked(x: States, steps: States, moving: States) -> States:
 def _counted(values: tuple[int, ...], stretch: Stretch) -> tuple[NDArray[np.uint8], Flags]:
     """Return how often each value was stepped, `(values, n)`, and whether all steps were possible."""
     step = stretch.x[1:] - stretch.x[:-1]
-    counts = np.stack([_count((step == value) & stretch.running) for value in values])
+    counts = np.empty((len(values), step.shape[1]), np.uint8)
+    for row, value in zip(counts, values, strict=True):
+        made = step == value
+        made &= stretch.running
+        row[:] = _count(made)
     return counts, np.add.reduce(counts, dtype=np.uint8) == _count(stretch.running)
 
 

@@ -129,8 +129,8 @@ class Tabulated(LatticeSteps):
             np.copyto(cells, at)
             less = below(bits, len(x), self._first[t + k], self._rest[t + k], cells)
             at = np.add(at, last, out=row)
-            for flags, gap in zip(less, gaps, strict=True):
-                row += flags * gap
+            for j, gap in enumerate(gaps):
+                row += less[j] * gap
         new += x.dtype.type(self.lowest)
         return new
 

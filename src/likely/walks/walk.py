@@ -27,7 +27,7 @@ from likely.walks.tables import Feedback, Masses
 #: bytes that the paths of one block of draws may take
 BLOCK_BYTES = 2**26
 #: times that log_prob looks at in one go
-STRETCH = 128
+STRETCH = 64
 #: paths that it looks at together: as many as the cache holds
 WIDTH = 8192
 
@@ -290,7 +290,9 @@ class Walk(Law):
         for t in range(0, self.geometry.end, STRETCH):
             x = np.ascontiguousarray(rows[t : t + STRETCH + 1])
             running = self.geometry.running(t, x[:-1], before)
-            valid &= ((x[1:] == x[:-1]) | running).all(0)
+            fine = x[1:] == x[:-1]
+            fine |= running
+            valid &= fine.all(0)
             yield Stretch(t, x, running)
             before = running[-1]
 
