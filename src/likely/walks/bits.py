@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +44,9 @@ def below(
     m: int,
     first: NDArray[np.uint16],
     rest: NDArray[np.float64],
-    cells: NDArray[Any] | None = None,
-) -> list[NDArray[np.bool_]]:
-    """Return whether one uniform number for each of m paths lies below each of the probabilities.
+    cells: NDArray[np.intp] | None = None,
+) -> NDArray[np.bool_]:
+    """Return whether one uniform number for each path lies below each of the probabilities.
 
     `u < q` is decided by the first 16 bits of u unless they equal those of q; only then, once in 65,536
     times, is the rest drawn. So the chance is q to 2^-69 at the price of 16 bits.
@@ -56,17 +56,14 @@ def below(
         m: how many paths.
         first: of each probability, `(J,)`, or `(J, cells)` for probabilities of their own in each cell.
         rest: of the same shape.
-        cells: the cell of each path.
+        cells: the cell of each path; one that is out of range counts as the nearest.
     """
     u = bits.sixteen(m)
-    heads = [row if cells is None else row.take(cells) for row in first]
-    less = [u < head for head in heads]
-    ties = [u == head for head in heads]
-    if any(tie.any() for tie in ties):
-        for path in np.flatnonzero(np.logical_or.reduce(ties)):
+    heads = first[:, None] if cells is None else first.take(cells, axis=1, mode="clip")
+    less, ties = u < heads, u == heads
+    if np.count_nonzero(ties):
+        for path in np.flatnonzero(ties.any(0)):
             v = bits.generator.random()  # one for all of the path's probabilities: they are cumulated
-            cell = () if cells is None else (cells[path],)
-            for flags, tie, tail in zip(less, ties, rest, strict=True):
-                if tie[path]:
-                    flags[path] = v < tail[cell]
+            tails = rest if cells is None else rest.take(cells[path], axis=1, mode="clip")
+            less[:, path] = np.where(ties[:, path], v < tails, less[:, path])
     return less

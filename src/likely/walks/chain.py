@@ -72,7 +72,7 @@ def chain_of(walk: Walk | Chain) -> Chain:
     def step(time: int, states: Tensor, generator: torch.Generator) -> Tensor:
         bits = Bits(int(torch.randint(2**63 - 1, (), generator=generator)))
         x = states.numpy()
-        return torch.from_numpy(x + steps.draw(time, x, 1, bits)[0])
+        return torch.from_numpy(steps.draw(time, x, np.ones_like(x), 1, bits)[0])
 
     def stopped(time: int, states: Tensor) -> Tensor:
         return torch.from_numpy(geometry.stops(time, states.numpy()))

@@ -78,12 +78,16 @@ class Geometry:
             )
         return self.horizon
 
+    def inside(self, x: States) -> Flags:
+        """Return which states lie strictly between the levels."""
+        flags: Flags = np.ones(x.shape, bool) if self.low is None else x > self.low
+        if self.high is not None:
+            flags &= x < self.high
+        return flags
+
     def outside(self, x: States) -> Flags:
         """Return which states lie at or beyond a level."""
-        flags: Flags = np.zeros(x.shape, bool) if self.low is None else x <= self.low
-        if self.high is not None:
-            flags |= x >= self.high
-        return flags
+        return ~self.inside(x)
 
     def stops(self, t: int, x: States) -> Flags:
         """Return which states stop the walk at time t."""
@@ -116,7 +120,7 @@ class Geometry:
             return np.ones(x.shape, bool)
         if self.rule is None:
             # Stopped paths stay where they are, so that the levels alone tell; log_prob checks that.
-            return ~self.outside(x)
+            return self.inside(x)
         return before & ~self.stops(t, x)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias, final
 
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from likely.errors import InvalidInput
 from likely.walks.bits import Bits
-from likely.walks.geometry import Flags, States, told_states
-from likely.walks.steps import Steps
+from likely.walks.geometry import States, told_states
+from likely.walks.steps import Steps, Stretch, walked
 
 #: (time, states) -> mean of the next step
 Drift: TypeAlias = Callable[[int, Tensor], Tensor]
@@ -42,22 +42,27 @@ class NormalSteps(Steps):
                 "expected a finite number and a positive one."
             )
 
-    def draw(self, t: int, x: States, most: int, bits: Bits) -> States:
-        """Return normal steps."""
+    def draw(self, t: int, x: States, moving: States, most: int, bits: Bits) -> States:
+        """Return states after normal steps."""
         k = most if self.drift is None else 1
         with torch.no_grad():
             mean = self._mean(t, x).numpy()
-        return mean + float(self.scale) * bits.generator.standard_normal((k, len(x)))
+        steps = mean + float(self.scale) * bits.generator.standard_normal((k, len(x)))
+        return walked(x, steps, moving)
 
-    def log_prob(self, t: int, x: States, running: Flags) -> Tensor:
+    def log_prob(self, stretches: Iterable[Stretch]) -> Tensor:
         """Return the sum over times of the normal log-density of each step."""
+        return torch.stack([self._log_prob(stretch) for stretch in stretches]).sum(0)
+
+    def _log_prob(self, stretch: Stretch) -> Tensor:
+        x = stretch.x
         step = torch.from_numpy(x[1:] - x[:-1])
         mean = self.mean
         if self.drift is not None:
-            mean = torch.stack([self._mean(t + k, row) for k, row in enumerate(x[:-1])])
+            mean = torch.stack([self._mean(stretch.t + k, row) for k, row in enumerate(x[:-1])])
         z = (step - mean) / self.scale
         logs = -z.square() / 2 - self.scale.log() - math.log(2 * math.pi) / 2
-        return torch.where(torch.from_numpy(running), logs, 0.0).sum(0)
+        return torch.where(torch.from_numpy(stretch.running), logs, 0.0).sum(0)
 
     def __repr__(self) -> str:
         mean = "a function" if self.drift is not None else f"{float(self.mean):g}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import torch
 from jaxtyping import Shaped
@@ -56,11 +54,7 @@ def _fill(rows: States, geometry: Geometry, steps: Steps, bits: Bits) -> None:
     t, looked = 0, 0
     while t < geometry.end:
         most = min(STRETCH, geometry.end - t) if geometry.rule is None else 1
-        new = steps.draw(t, x, most, bits)
-        new *= running
-        new[0] += x
-        for before, after in pairwise(new):
-            after += before
+        new = steps.draw(t, x, running.astype(x.dtype), most, bits)
         running = _stopped(new, t, geometry, running)
         x = new[-1]
         ahead = rows[t + 1 : t + 1 + len(new)]

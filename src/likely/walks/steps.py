@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, final
 
 import numpy as np
@@ -16,6 +18,22 @@ from likely.walks.bits import Bits, below, cut
 from likely.walks.geometry import Flags, States
 
 
+@final
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """Some times of many paths, at most 255.
+
+    Args:
+        t: the time of the first row.
+        x: states with time first, `(k + 1, n)`.
+        running: which of the k steps are steps, `(k, n)`; the others count nothing.
+    """
+
+    t: int
+    x: States
+    running: Flags
+
+
 class Steps(ABC):
     """A law of steps, which may depend on time and state."""
 
@@ -25,22 +43,22 @@ class Steps(ABC):
     covers: bool = True
 
     @abstractmethod
-    def draw(self, t: int, x: States, most: int, bits: Bits) -> States:
-        """Return steps from the states x at time t on, `(k, n)`.
+    def draw(self, t: int, x: States, moving: States, most: int, bits: Bits) -> States:
+        """Return the states after each of the steps from x at time t on, `(k, n)`; k is at most `most`.
 
-        As many, up to `most`, as can be drawn without knowing the states between: one for each path
-        where steps depend on the state.
+        Levels do not stop these paths: whoever asks holds them where they should have stopped.
+
+        Args:
+            t: the time of the first step.
+            x: the states then, `(n,)`.
+            moving: 1 for paths that move, 0 for those that keep their state, in the type of x.
+            most: how many steps are wanted.
+            bits: where randomness comes from.
         """
 
     @abstractmethod
-    def log_prob(self, t: int, x: States, running: Flags) -> Tensor:
-        """Return the log-probability of a stretch of each path, `(n,)`, in nats.
-
-        Args:
-            t: the time of the first row.
-            x: states with time first, `(k + 1, n)`.
-            running: which of the k steps are steps, `(k, n)`; the others count nothing.
-        """
+    def log_prob(self, stretches: Iterable[Stretch]) -> Tensor:
+        """Return the log-probability of each path, told stretch by stretch, `(n,)`, in nats."""
 
 
 class LatticeSteps(Steps):
@@ -77,19 +95,21 @@ class Homogeneous(LatticeSteps):
         upto = self.probabilities.detach().cumsum(0)[:-1].clamp(0, 1).nan_to_num(0.0)
         self._first, self._rest = cut(upto.numpy())
 
-    def draw(self, t: int, x: States, most: int, bits: Bits) -> States:
-        """Return steps by comparing 16 random bits with the cumulated probabilities."""
+    def draw(self, t: int, x: States, moving: States, most: int, bits: Bits) -> States:
+        """Return states whose steps compare 16 random bits with the cumulated probabilities."""
         less = below(bits, most * len(x), self._first, self._rest)
-        return chosen(self.values, less, x.dtype).reshape(most, len(x))
+        return walked(x, chosen(self.values, less, x.dtype).reshape(most, len(x)), moving)
 
-    def log_prob(self, t: int, x: States, running: Flags) -> Tensor:
+    def log_prob(self, stretches: Iterable[Stretch]) -> Tensor:
         """Return `sum_k (number of steps of value k) log p_k`.
 
         Where an optimiser has moved the probabilities out of range, no path is possible.
         """
-        counts, valid = _counted(self.values, x, running)
+        counted = [_counted(self.values, stretch) for stretch in stretches]
+        counts = np.sum([counts for counts, _ in counted], axis=0, dtype=np.float64)
+        valid = np.logical_and.reduce([valid for _, valid in counted])
         proper = (self.probabilities.detach() > 0).all()
-        logs = torch.from_numpy(counts) @ torch.where(proper, self.probabilities, 1.0).log()
+        logs = torch.from_numpy(counts).T @ torch.where(proper, self.probabilities, 1.0).log()
         return torch.where(torch.from_numpy(valid) & proper, logs, -torch.inf)
 
     def masses(self, t: int, x: States) -> Tensor:
@@ -97,25 +117,37 @@ class Homogeneous(LatticeSteps):
         return self.probabilities[:, None].expand(-1, len(x))
 
 
-def chosen(values: tuple[int, ...], less: list[Flags], dtype: np.dtype[Any]) -> States:
+def chosen(values: tuple[int, ...], less: Flags, dtype: np.dtype[Any]) -> States:
     """Return the value of each path, the first one whose cumulated probability exceeds u."""
-    step: States = less[-1] * dtype.type(values[-2] - values[-1])
+    step: States = less[-1].astype(dtype)
+    step *= dtype.type(values[-2] - values[-1])
     for flags, value, after in zip(less[:-1], values, values[1:], strict=False):
         step += flags * dtype.type(value - after)
     step += dtype.type(values[-1])
     return step
 
 
-def _counted(values: tuple[int, ...], x: States, running: Flags) -> tuple[NDArray[np.float64], Flags]:
-    """Return how often each value was stepped, `(n, values)`, and whether all steps were possible."""
-    step = x[1:] - x[:-1]
-    counts = [_count((step == value) & running) for value in values]
-    return np.stack(counts, 1).astype(np.float64), np.sum(counts, axis=0) == _count(running)
+def walked(x: States, steps: States, moving: States) -> States:
+    """Return the states after each of the steps, `(k, n)`, in their place."""
+    steps *= moving
+    steps[0] += x
+    for before, after in pairwise(steps):
+        after += before
+    return steps
 
 
-def _count(flags: Flags) -> NDArray[np.int64]:
-    """Return how many rows are set, `(n,)`; bytes are added up, which is many times faster."""
-    total = np.zeros(flags.shape[1], np.int64)
-    for k in range(0, len(flags), 255):
-        total += np.add.reduce(flags[k : k + 255].view(np.uint8), axis=0, dtype=np.uint8)
+def _counted(values: tuple[int, ...], stretch: Stretch) -> tuple[NDArray[np.uint8], Flags]:
+    """Return how often each value was stepped, `(values, n)`, and whether all steps were possible."""
+    step = stretch.x[1:] - stretch.x[:-1]
+    counts = np.empty((len(values), step.shape[1]), np.uint8)
+    for row, value in zip(counts, values, strict=True):
+        made = step == value
+        made &= stretch.running
+        row[:] = _count(made)
+    return counts, np.add.reduce(counts, dtype=np.uint8) == _count(stretch.running)
+
+
+def _count(flags: Flags) -> NDArray[np.uint8]:
+    """Return how many of at most 255 rows are set, `(n,)`: adding bytes is many times faster."""
+    total: NDArray[np.uint8] = np.add.reduce(flags.view(np.uint8), axis=0, dtype=np.uint8)
     return total

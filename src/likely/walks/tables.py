@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias, final
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from likely.errors import InvalidInput, InvalidType
 from likely.walks.bits import Bits, below, cut
 from likely.walks.geometry import Flags, States, told_states
-from likely.walks.steps import LatticeSteps, chosen
+from likely.walks.steps import LatticeSteps, Stretch, chosen, walked
 
 #: (time, states) -> probabilities: of a step up, `(n,)`, or of each value, `(n, values)`
 Masses: TypeAlias = Callable[[int, Tensor], Tensor]
@@ -39,20 +39,24 @@ class Feedback(LatticeSteps):
         self._function = masses
         self._inner = inner
 
-    def draw(self, t: int, x: States, most: int, bits: Bits) -> States:
-        """Return steps by comparing one uniform number a path with cumulated probabilities."""
+    def draw(self, t: int, x: States, moving: States, most: int, bits: Bits) -> States:
+        """Return states one step later, from one uniform number a path and cumulated probabilities."""
         with torch.no_grad():
             upto = self.masses(t, x).cumsum(0)[:-1].numpy()
         u = bits.generator.random(len(x))
-        return chosen(self.values, [u < row for row in upto], x.dtype)[None]
+        steps = chosen(self.values, u < upto, x.dtype)
+        return walked(x, steps[None], moving)
 
-    def log_prob(self, t: int, x: States, running: Flags) -> Tensor:
+    def log_prob(self, stretches: Iterable[Stretch]) -> Tensor:
         """Return the sum over times of the logarithms of what the function says."""
-        total = torch.zeros(x.shape[1], dtype=torch.float64)
-        for k, on in enumerate(running):
+        return torch.stack([self._log_prob(stretch) for stretch in stretches]).sum(0)
+
+    def _log_prob(self, stretch: Stretch) -> Tensor:
+        x, total = stretch.x, torch.zeros(stretch.x.shape[1], dtype=torch.float64)
+        for k, on in enumerate(stretch.running):
             step = torch.from_numpy(x[k + 1] - x[k])
             logs = torch.full(step.shape, -torch.inf, dtype=torch.float64)
-            for value, mass in zip(self.values, self.masses(t + k, x[k]), strict=True):
+            for value, mass in zip(self.values, self.masses(stretch.t + k, x[k]), strict=True):
                 here = (step == value) & (mass > 0)
                 logs = torch.where(here, torch.where(here, mass, 1.0).log(), logs)
             total = total + torch.where(torch.from_numpy(on), logs, 0.0)
@@ -90,54 +94,71 @@ class Tabulated(LatticeSteps):
 
     Args:
         values: integers, all different.
-        table: the probabilities, `(times, states, values)`.
+        log_table: the logarithms of the probabilities, `(times, values, states)`.
         lowest: the state of the first entry.
         stopped: where the walk does not move, `(states,)`.
     """
 
     def __init__(
-        self, values: Sequence[int], table: NDArray[np.float64], lowest: int, stopped: Flags
+        self, values: Sequence[int], log_table: NDArray[np.float64], lowest: int, stopped: Flags
     ) -> None:
         self.values, self.extent = tuple(values), (min(values), max(values))
         self.fractions = None
         self.covers = False
-        self.table = table
         self.lowest = lowest
-        self._first, self._rest = cut(np.clip(table.cumsum(-1)[..., :-1].transpose(0, 2, 1), 0.0, 1.0))
+        self._table = np.exp(log_table)
+        upto = self._table[:, :-1].copy()
+        for k in range(1, upto.shape[1]):
+            upto[:, k] += upto[:, k - 1]
+        self._first, self._rest = cut(np.minimum(upto, 1.0, out=upto))
         self._least, self._span = min(*values, 0), max(*values, 0) - min(*values, 0) + 1
         # The log-probability of each step by its size, with no step where the walk has stopped.
-        logs = np.full((*table.shape[:2], self._span), -np.inf)
-        with np.errstate(divide="ignore"):
-            for k, value in enumerate(values):
-                logs[..., value - self._least] = np.log(table[..., k])
-        logs[:, stopped] = -np.inf
-        logs[:, stopped, -self._least] = 0.0
-        self._logs = logs.reshape(len(table), -1)
+        times, _, cells = log_table.shape
+        logs = np.full((times, self._span, cells), -np.inf)
+        logs[:, np.array(values) - self._least] = log_table
+        logs[..., stopped] = -np.inf
+        logs[:, -self._least, stopped] = 0.0
+        self._cells, self._logs = cells, logs.reshape(times, -1)
 
-    def draw(self, t: int, x: States, most: int, bits: Bits) -> States:
-        """Return steps by comparing 16 random bits with the table."""
-        cells = x - x.dtype.type(self.lowest)
-        less = below(bits, len(x), self._first[t], self._rest[t], cells)
-        return chosen(self.values, less, x.dtype)[None]
+    def draw(self, t: int, x: States, moving: States, most: int, bits: Bits) -> States:
+        """Return states whose steps compare 16 random bits with the table."""
+        new = np.empty((most, len(x)), x.dtype)
+        at, cells = x - x.dtype.type(self.lowest), np.empty(len(x), np.intp)
+        *gaps, last = (moving * x.dtype.type(v) for v in (*-np.diff(self.values), self.values[-1]))
+        for k, row in enumerate(new):
+            np.copyto(cells, at)
+            less = below(bits, len(x), self._first[t + k], self._rest[t + k], cells)
+            at = np.add(at, last, out=row)
+            for j, gap in enumerate(gaps):
+                row += less[j] * gap
+        new += x.dtype.type(self.lowest)
+        return new
 
-    def log_prob(self, t: int, x: States, running: Flags) -> Tensor:
-        """Return the sum of one table entry a step: its row is the state, its column the step."""
-        steps = x[1:] - x[:-1]
-        valid = (steps.min(0) >= self._least) & (steps.max(0) < self._least + self._span)
-        valid &= (x.min(0) >= self.lowest) & (x.max(0) < self.lowest + self.table.shape[1])
-        cells = x.astype(np.intp) - self.lowest
-        at = cells[:-1] * (self._span - 1) + cells[1:]
-        at += (np.arange(t, t + len(at)) * self._logs.shape[1] - self._least)[:, None]
-        if not valid.all():
-            at[:, ~valid] = 0
-        total = self._logs.take(at).sum(0)
+    def log_prob(self, stretches: Iterable[Stretch]) -> Tensor:
+        """Return the sum of one table entry a step: its row is the step, its column the state."""
+        return torch.from_numpy(np.sum([self._log_prob(stretch) for stretch in stretches], axis=0))
+
+    def _log_prob(self, stretch: Stretch) -> NDArray[np.float64]:
+        x = stretch.x
+        step = x[1:] - x[:-1]
+        valid = (step.min(0) >= self._least) & (step.max(0) < self._least + self._span)
+        valid &= (x.min(0) >= self.lowest) & (x.max(0) < self.lowest + self._cells)
+        at = step.astype(np.min_scalar_type(-2 * self._logs.shape[1]), copy=False)
+        at -= self._least
+        at *= self._cells
+        at += x[:-1].astype(at.dtype, copy=False)
+        at -= self.lowest
+        total, logs, cells = np.zeros(x.shape[1]), np.empty(x.shape[1]), np.empty(x.shape[1], np.intp)
+        for k, row in enumerate(at):  # a time's part of the table stays in the cache
+            np.copyto(cells, row)
+            total += self._logs[stretch.t + k].take(cells, out=logs, mode="clip")
         total[~valid] = -np.inf
-        return torch.from_numpy(total)
+        return total
 
     def masses(self, t: int, x: States) -> Tensor:
         """Return entries of the table; states outside of it have none."""
         cells = x.astype(np.intp) - self.lowest
-        inside = (cells >= 0) & (cells < self.table.shape[1])
-        found = np.zeros((len(x), len(self.values)))
-        found[inside] = self.table[t, cells[inside]]
-        return torch.from_numpy(found).T
+        inside = (cells >= 0) & (cells < self._cells)
+        found = np.zeros((len(self.values), len(x)))
+        found[:, inside] = self._table[t][:, cells[inside]]
+        return torch.from_numpy(found)

@@ -42,15 +42,17 @@ def transformed(f: Functional, steps: LatticeSteps, log_h: NDArray[np.float64]) 
     geometry = f.geometry
     states = Grid(geometry, steps.values).states(geometry.end)
     times = range(1 if isinstance(steps, Homogeneous) else geometry.end)
-    p = np.stack([steps.masses(t, states).detach().numpy() for t in times])
-    to = [np.clip(states + v - states[0], 0, len(states) - 1) for v in steps.values]
     with np.errstate(divide="ignore"):
-        logs = np.log(p) + np.stack([log_h[1:, index] for index in to], 1)
+        log_p = np.log(np.stack([steps.masses(t, states).detach().numpy() for t in times]))
+    to = [np.clip(states + v - states[0], 0, len(states) - 1) for v in steps.values]
+    logs = log_p + np.stack([log_h[1:, index] for index in to], 1)
     top = logs.max(1, keepdims=True)
     lost = np.isneginf(top)
-    table = np.where(lost, p, np.exp(logs - np.where(lost, 0.0, top)))
-    table /= table.sum(1, keepdims=True)
-    return Tabulated(steps.values, table.swapaxes(1, 2), int(states[0]), geometry.outside(states))
+    top[lost] = 0.0
+    logs -= top
+    logs -= np.log(np.exp(logs).sum(1, keepdims=True), out=top, where=~lost)
+    np.copyto(logs, log_p, where=lost)
+    return Tabulated(steps.values, logs, int(states[0]), geometry.outside(states))
 
 
 def doob_h(f: Functional, steps: LatticeSteps) -> NDArray[np.float64]:
@@ -77,13 +79,15 @@ def brownian_h(f: Functional, steps: Homogeneous, level: float) -> NDArray[np.fl
     mean = float(values @ masses)
     variance = float((values - mean) ** 2 @ masses)
     side = 1 if level > geometry.start else -1
-    d = side * (level - states)[None, :].astype(float)
-    left = np.arange(geometry.end, 0, -1)[:, None].astype(float)
-    m, root = side * mean, np.sqrt(variance * left)
-    log_h = np.logaddexp(
-        log_ndtr((m * left - d) / root), 2 * m * d / variance + log_ndtr(-(m * left + d) / root)
+    # Where the walk can be: states that all steps lead to alike, such as the even ones at even times.
+    times, unit = np.arange(geometry.end + 1), np.gcd.reduce(values - values[0])
+    met = (states - int(geometry.start)) % unit == (times * values[0] % unit)[:, None]
+    beyond = side * (level - states) <= 0
+    log_h = np.where(met & beyond, 0.0, -np.inf)
+    t, cell = np.nonzero(met[:-1] & geometry.inside(states) & ~beyond)
+    left, d = (geometry.end - t).astype(float), side * (level - states[cell])
+    drift, root = side * mean * left, np.sqrt(variance * left)
+    log_h[t, cell] = np.logaddexp(
+        log_ndtr((drift - d) / root), 2 * side * mean * d / variance + log_ndtr(-(drift + d) / root)
     )
-    log_h = np.vstack([log_h, np.full((1, len(states)), -np.inf)])
-    log_h[:, d[0] <= 0] = 0.0
-    log_h[:, geometry.outside(states) & (d[0] > 0)] = -np.inf
     return log_h

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Literal, final, overload
 
@@ -18,16 +18,18 @@ from likely.expectations import Law, Mixture
 from likely.seeds import generator_for
 from likely.walks import exactly, mixed, transforms
 from likely.walks import functionals as f
-from likely.walks.geometry import Geometry, Rule, States, rows_of
+from likely.walks.geometry import Flags, Geometry, Rule, States, rows_of
 from likely.walks.laws import Chance, tilted, two_point
-from likely.walks.sampling import WIDTH, drawn, dtype_of
-from likely.walks.steps import LatticeSteps, Steps
+from likely.walks.sampling import drawn, dtype_of
+from likely.walks.steps import LatticeSteps, Steps, Stretch
 from likely.walks.tables import Feedback, Masses
 
 #: bytes that the paths of one block of draws may take
 BLOCK_BYTES = 2**26
 #: times that log_prob looks at in one go
 STRETCH = 64
+#: paths that it looks at together: as many as the cache holds
+WIDTH = 8192
 
 
 @final
@@ -277,17 +279,22 @@ class Walk(Law):
         )
 
     def _log_prob(self, rows: States) -> Tensor:
-        """Return the log-probabilities of some paths, time first, a stretch of times after another."""
+        """Return the log-probabilities of some paths, time first."""
         valid = rows[0] == self.geometry.start
-        total = torch.zeros(rows.shape[1], dtype=torch.float64)
+        total = self.steps.log_prob(self._stretches(rows, valid))
+        return torch.where(torch.from_numpy(valid), total, -torch.inf)
+
+    def _stretches(self, rows: States, valid: Flags) -> Iterator[Stretch]:
+        """Yield a stretch of times after another, and mark paths that step after their stop."""
         before = np.ones(rows.shape[1], bool)
         for t in range(0, self.geometry.end, STRETCH):
             x = np.ascontiguousarray(rows[t : t + STRETCH + 1])
             running = self.geometry.running(t, x[:-1], before)
-            valid &= ((x[1:] == x[:-1]) | running).all(0)
-            total = total + self.steps.log_prob(t, x, running)
+            fine = x[1:] == x[:-1]
+            fine |= running
+            valid &= fine.all(0)
+            yield Stretch(t, x, running)
             before = running[-1]
-        return torch.where(torch.from_numpy(valid), total, -torch.inf)
 
     def _with(self, steps: Steps, absorbing: bool | None = None) -> Walk:
         g = self.geometry
