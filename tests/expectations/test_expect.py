@@ -287,7 +287,7 @@ class TestBadInput:
             expect(torch.sin, P, n=20, sampling=Sobol())
         with pytest.raises(InvalidInput, match="icdf"):
             expect(torch.sin, d.Gamma(1.0, 1.0), n=20, sampling=Antithetic())
-        with pytest.raises(InvalidInput, match="at least 2"):
+        with pytest.raises(InvalidInput, match="integer of 2 or more"):
             Sobol(1)
         with pytest.raises(InvalidInput, match="tolerance"):
             rel(0.0)

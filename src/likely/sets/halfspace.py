@@ -35,9 +35,9 @@ class Halfspace(ConvexSet):
     Reference: Boyd and Vandenberghe 2004, section 8.1; Bauschke and Combettes 2017, example 29.20.
 
     Example:
-        >>> Halfspace(torch.tensor([1.0, 1.0]), 1.0).project(torch.tensor([[2.0, 1.0], [0.0, 0.5]]))
-        tensor([[1.0000, 0.0000],
-                [0.0000, 0.5000]])
+        >>> Halfspace(torch.tensor([0.0, 2.0]), 1.0).project(torch.tensor([[2.0, 1.0], [0.0, 0.25]]))
+        tensor([[2.0000, 0.5000],
+                [0.0000, 0.2500]])
     """
 
     def __init__(self, a: Float[Tensor, "*event"], b: float | Float[Tensor, " batch"]) -> None:
