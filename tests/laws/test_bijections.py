@@ -144,8 +144,10 @@ dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["
 @pytest.fixture
 def build(randomize):
     def make(name: str, dtype: torch.dtype = torch.float64, seed: int = 0) -> Bijection:
-        built = REGISTRY[name][0]()
-        built(rows(name, torch.float32))  # in training mode, so that ActNorm sees data
+        with torch.random.fork_rng():  # permutations and signs are drawn as well
+            torch.manual_seed(seed)
+            built = REGISTRY[name][0]()
+            built(rows(name, torch.float32))  # in training mode, so that ActNorm sees data
         return randomize(built, seed).to(dtype).eval()
 
     return make
