@@ -2,8 +2,8 @@
 ===============
 
 Every checkpoint carries its learning curve; these are of the models that ship. NICE is trained under
-dropout, so its line of training may lie below the held-out one. For others, give their names or files: ``python
-examples/learning_curves.py mnist full.safetensors``
+dropout, so its line of training may lie below the held-out one. For others, give their names or files:
+``python examples/learning_curves.py mnist full.safetensors``
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import torch
 from likely import Walk, exact, expect
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations import Mixture
-from likely.walks import ImpossibleEvent, NormalSteps, finite
+from likely.walks import Chain, ImpossibleEvent, NormalSteps, finite, split
 
 W = Walk(18 / 37, start=100, low=0, high=200, horizon=600)
 NORMAL = Walk(steps=NormalSteps(0.0, 1.0), start=0, high=3, horizon=5)
@@ -63,6 +63,10 @@ RULED = Walk(0.5, 0, -3, 3, 5, stop=lambda t, x: x == 1)
         (lambda: W.relative_variance(W.hits(150), Mixture([W, W.tilt(0.55)])), "when and where"),
         (lambda: expect(W.hits(200), W, via=W.feedback(lambda t, x: x * 0 + 1.0)), "strictly between"),
         (lambda: expect(W.hits(200), W, via=W.feedback(lambda t, x: x[:3])), "returned"),
+        (lambda: expect(W.hits(200), W, via=Walk(0.5, 100, 50, 200, 600)), "expected what p draws"),
+        (lambda: expect(W.hits(200), W, via=[W, Walk(0.5, 100, 0, 200, 500)]), "expected what p draws"),
+        (lambda: split(Walk(0.5, 0, -5, 5, 20), -5), "has reached it"),
+        (lambda: Walk(0.5, 2**62, horizon=5), "below 2.61"),
         (lambda: Walk(0.5, 0, horizon=5, stop=lambda t, x: x).sample(3), "expected a boolean tensor"),
     ],
 )  # fmt: skip
@@ -75,6 +79,9 @@ def test_refusals(make: Callable[[], object], words: str) -> None:
     "make, words",
     [
         (lambda: Walk("18/37"), "p is a str"),
+        (lambda: split(Chain(lambda n, g: torch.zeros(n).long(), lambda t, x, g: x + 0.5, 5), 3),
+         "returned torch.float32"),
+        (lambda: W.relative_variance(W.hits(200), 0.5), "via is a float"),
         (lambda: Walk(True), "p is a bool"),
         (lambda: Walk(0.5, 0, stop=3), "stop is a int"),
         (lambda: exact(lambda x: x[:, -1], W), "they have no dynamic programme|others have no"),

@@ -8,6 +8,7 @@ import torch
 
 from likely import Walk, adapt, exact, expect
 from likely.expectations import Mixture
+from likely.walks import finite
 
 Z_BOUND = 4.8916
 P_HIT, P_RUIN = 2.388383450606957036695686e-6, 5.323700784182060e-4
@@ -94,6 +95,23 @@ def test_samples_agree(via: Walk | list[Walk]) -> None:
     e = expect(F, W, n=n, via=via, seed=3)
     spread = math.sqrt(W.relative_variance(F, Mixture(via) if isinstance(via, list) else via) / n)
     assert abs(e.mean.item() / P_HIT - 1) < Z_BOUND * spread
+
+
+def test_the_order_of_steps_does_not_matter() -> None:
+    w = Walk(start=0, low=-5, high=4, horizon=25, steps=finite([-1, 0, 1], [0.5, 0.1, 0.4]))
+    same = Walk(start=0, low=-5, high=4, horizon=25, steps=finite([1, 0, -1], [0.4, 0.1, 0.5]))
+    itself = w.relative_variance(w.hits(4)).item()
+    assert w.relative_variance(w.hits(4), same).item() == pytest.approx(itself, rel=1e-12)
+    assert itself == pytest.approx(1 / exact(w.hits(4), w).item() - 1, rel=1e-12)
+    up = Walk(start=0, low=-5, high=4, horizon=25, steps=finite([-1, 1], [0.6, 0.4]))
+    assert up.tilt(0.3).steps.probabilities.tolist() == [0.3, 0.7]
+
+
+def test_levels_between_the_integers_without_a_horizon() -> None:
+    for low, high in ((0, 4.5), (-0.5, 10), (-3, 7.2)):
+        forever, long = (Walk(0.45, 2, low, high, end) for end in (None, 4000))
+        truth = exact(long.hits(high), long).item()
+        assert exact(forever.hits(high), forever).item() == pytest.approx(truth, rel=1e-9)
 
 
 def test_traps() -> None:

@@ -106,3 +106,16 @@ def test_bad_input(change: dict, error: type, text: str) -> None:
     given = {"f": lambda x: 3 - x.sum(1), "p": normal(2), "n": 100, "seed": 0} | change
     with pytest.raises(error, match=text):
         subset(**given)
+
+
+def test_infinite_until_it_fails() -> None:
+    standard = Independent(Normal(torch.zeros(2), 1.0), 1)
+    with pytest.raises(NotConverged, match="f never fell to 0"):
+        subset(lambda x: torch.where(x[:, 0] > 9, -1.0, torch.inf), standard, n=200, seed=0)
+
+
+def test_few_effective_repetitions_are_said() -> None:
+    # A ball that shrinks to a point: the chains hardly move, and the spread of the runs is too small.
+    standard = Independent(Normal(torch.zeros(6).double(), 1.0), 1)
+    e = subset(lambda x: x.square().sum(1) - 0.005, standard, n=1000, seed=1)
+    assert any("effective sample size" in warning for warning in e.warnings)

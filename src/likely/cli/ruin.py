@@ -23,6 +23,8 @@ from likely.walks import Functional, ImpossibleEvent, Walk, split
 
 #: more games than this take the dynamic programme too long to be run unasked
 PATIENCE = 20_000
+#: larger numbers would take more memory than there is
+MOST = 10_000_000
 #: walks where nothing else is said
 PATHS = 3000
 #: splitting repeats this many runs, of paths / RUNS paths each
@@ -60,6 +62,11 @@ def ruin(
     """
     messages = Messages(quiet)
     chance = _number("--p", p)
+    if not 0 < start < target <= MOST or not 1 <= games <= MOST:
+        raise InvalidInput(
+            f"--start is {start}, --target {target}, --games {games}; expected 0 < start < target and "
+            f"at least one game, none of them above {MOST:,}."
+        )
     walk = Walk(p=chance, start=start, low=0, high=target, horizon=games)
     if until is not None and not 0 < until < math.inf:
         raise InvalidInput(f"--until is {until}; expected a positive share, such as 0.01.")
@@ -77,16 +84,17 @@ def ruin(
         else:
             print("exactly 0")
         return
-    truth = None
+    truth, tiny = None, ""
     if only_exact or games <= PATIENCE:
         truth = float(exact(event, walk))
+        tiny = "" if truth else _log10(walk.exact(event, rational=True))
     else:
         messages.say(f"the exact answer takes a while for {games:,} games; ask for it with --exact")
     if only_exact:
         if as_json:
             print_json(**given, exact=truth)
         else:
-            print(f"{truth:.12g}")
+            print(tiny or f"{truth:.12g}")
         return
     begin = time.perf_counter()
     law = None if via == "splitting" else proposal_of(walk, event, via, target)
@@ -108,6 +116,7 @@ def ruin(
         print_json(
             **given,
             mean=float(e.mean),
+            log_mean=float(e.log_mean),
             stderr=float(e.stderr),
             interval=[low, high],
             n=e.n,
@@ -120,7 +129,7 @@ def ruin(
             seconds=seconds,
         )
     else:
-        _print(e, low, high, truth, seconds, runs=law is None)
+        _print(e, low, high, truth, tiny, seconds, runs=law is None)
     if e.partial:
         raise typer.Exit(INTERRUPTED)
 
@@ -175,17 +184,31 @@ def _number(option: str, text: str, others: str = "") -> Fraction:
     return value
 
 
+def _log10(value: Fraction) -> str:
+    """Return a number too small for float64 as a power of ten."""
+    return f"10^{math.log10(value.numerator) - math.log10(value.denominator):.6f}"
+
+
 def _print(
-    e: Estimate, low: float, high: float, truth: float | None, seconds: float, runs: bool
+    e: Estimate,
+    low: float,
+    high: float,
+    truth: float | None,
+    tiny: str,
+    seconds: float,
+    runs: bool,
 ) -> None:
     table = Table(show_header=False, box=None)
     if int(e.hits) == 0:
         table.add_row("estimate", f"no event seen; at most {high:.4g} (95%)")
     else:
-        table.add_row("estimate", f"{float(e.mean):.6g} +- {float(e.stderr / e.mean):.2%}")
-        table.add_row("95% interval", f"{low:.6g} to {high:.6g}")
+        if float(e.mean) > 0:
+            table.add_row("estimate", f"{float(e.mean):.6g} +- {float(e.stderr / e.mean):.2%}")
+            table.add_row("95% interval", f"{low:.6g} to {high:.6g}")
+        else:
+            table.add_row("estimate", f"10^{float(e.log_mean) / math.log(10):.4f}")
     if truth is not None:
-        table.add_row("exact", f"{truth:.10g}")
+        table.add_row("exact", tiny or f"{truth:.10g}")
     what = "runs" if runs else "walks"
     table.add_row(what, f"{e.n:,}, of which {int(e.hits):,} reach the target")
     table.add_row("effective sample size", f"{float(e.ess):,.0f} of f w")

@@ -191,6 +191,8 @@ class Estimate:
             found.append("no event seen")
         elif hits < FEW:
             found.append(f"only {hits} hits")
+        elif float(self.ess.min()) < FEW:
+            found.append(f"effective sample size only {float(self.ess.min()):.3g}")
         seen = self.hits >= FEW
         k = self.khat[seen]
         k = k[k.isfinite()]  # infinite: too few hits to tell, or a bounded tail

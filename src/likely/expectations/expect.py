@@ -17,7 +17,7 @@ from likely.expectations.baselines import Baseline
 from likely.expectations.checks import whole
 from likely.expectations.estimate import Estimate
 from likely.expectations.gradient import Block, Gradient, Values
-from likely.expectations.law import AnyLaw, Law, TorchLaw, derived, law_of
+from likely.expectations.law import AnyLaw, Law, derived, law_of
 from likely.expectations.mixture import Mixture
 from likely.expectations.names import gradient_of, root_of
 from likely.expectations.problem import Function, Problem
@@ -172,7 +172,7 @@ def _problem(
         via = Mixture(via)
     if isinstance(via, Mixture):
         for component in via.laws:
-            _same_event(law, component)
+            _same_space(law, component)
         if batched:
             raise InvalidInput("a list of proposals serves one problem; expected batched=False.")
         share = via.share_of(p)
@@ -182,17 +182,14 @@ def _problem(
         raise InvalidInput(
             f"via has batch shape {tuple(q.batch_shape)}; expected that of p, {tuple(law.batch_shape)}."
         )
-    _same_event(law, q)
+    _same_space(law, q)
     return Problem(f, law, q, sampling, normalise, torch.inf)
 
 
-def _same_event(p: Law, q: Law) -> None:
-    """Refuse draws of another shape, which log_prob would broadcast."""
-    if isinstance(p, TorchLaw) and isinstance(q, TorchLaw) and p.event_shape != q.event_shape:
-        raise InvalidInput(
-            f"via draws events of shape {tuple(q.event_shape)}; expected those of p, "
-            f"{tuple(p.event_shape)}."
-        )
+def _same_space(p: Law, q: Law) -> None:
+    """Refuse draws of another kind: log_prob would broadcast them, or give them no weight."""
+    if p.space is not None and q.space is not None and p.space != q.space:
+        raise InvalidInput(f"via draws {q.space}; expected what p draws, {p.space}.")
 
 
 def _sizes(n: int, block: int, problem: Problem) -> list[int]:

@@ -45,6 +45,8 @@ class Law(ABC):
     block: int = 100_000
     #: False for a proposal that is 0 where p is not, so that its weights do not have the mean 1
     covers: bool = True
+    #: what the draws are, where that is known: laws of different draws do not meet
+    space: object = None
 
     @abstractmethod
     def draw(self, n: int, seed: int, attached: bool) -> Shaped[Tensor, "n *rest"]:
@@ -76,6 +78,7 @@ class TorchLaw(Law):
         self.event_shape = (distribution.batch_shape + distribution.event_shape)[
             len(self.batch_shape) :
         ]
+        self.space = f"events of shape {tuple(self.event_shape)}"
         self.device = _place_of(distribution) or torch.device("cpu")
 
     def draw(self, n: int, seed: int, attached: bool) -> Tensor:

@@ -58,6 +58,9 @@ def relative_variance(f: Functional, p: Steps, q: Steps) -> Tensor:
     the weights do where the walk goes on after f is settled, G, is the same sum for f = 1.
     """
     p, q = _lattice(p), _lattice(q)
+    if set(p.values) != set(q.values):
+        raise InvalidInput(f"via has steps {q.values}; expected those of the walk, {p.values}.")
+    order = [q.values.index(v) for v in p.values]
     grid = Grid(f.geometry, p.values)
     goes_on = f.level is not None or not f.geometry.absorbing
     pieces = slices(f, p)
@@ -67,7 +70,7 @@ def relative_variance(f: Functional, p: Steps, q: Steps) -> Tensor:
         states = now.states
         settled = torch.from_numpy(f.settles(now.time, states))
         over = torch.from_numpy(f.geometry.stops(now.time, states)) & f.geometry.absorbing
-        p_masses, q_masses = p.masses(now.time, states), q.masses(now.time, states)
+        p_masses, q_masses = p.masses(now.time, states), q.masses(now.time, states)[order]
         to = grid.after(states, later.states)
         moot = over if goes_on else settled | (later.value[to].mantissa == 0)
         r = _ratio(p_masses, q_masses, moot, now)
@@ -84,7 +87,7 @@ def relative_variance(f: Functional, p: Steps, q: Steps) -> Tensor:
         spread = spread.unless(settled, paid)
         later = now
     mean = later.value[0]
-    if float(mean.mantissa) == 0:
+    if float(mean.mantissa.detach()) == 0:
         raise InvalidInput("the expectation is exactly 0: no variance is relative to that.")
     return (spread[0] / (mean * mean)).value
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -36,10 +38,11 @@ def ruin(f: Functional, steps: Steps) -> Tensor:
         )
     up, down = steps.probabilities
     log_r = (down / up).log()
-    a, whole = int(g.start) - int(g.low), int(g.high) - int(g.low)
+    bottom, top = math.floor(g.low), math.ceil(g.high)
+    a, whole = int(g.start) - bottom, top - bottom
     high = _share(a, whole, log_r)
     low = _share(whole - a, whole, -log_r)
-    at = torch.tensor([int(g.low), int(g.high)]).numpy()
+    at = torch.tensor([bottom, top]).numpy()
     pays = f.payoff(at * 0, at).double()
     return pays[0] * low + pays[1] * high
 

@@ -84,11 +84,13 @@ def finite(
         exact = tuple(given) if len(given) == len(probabilities) else None
         masses = torch.tensor([float(m) for m in probabilities], dtype=torch.float64)
     fine = masses.shape == (len(values),) and bool((masses > 0).all())
-    if not fine or abs(float(masses.sum()) - 1) > 1e-9:
+    if not fine or abs(float(masses.detach().sum()) - 1) > 1e-9:
         raise InvalidInput(
             f"probabilities are {masses.tolist()} for {len(values)} values; "
             "expected a positive one for each, with sum 1."
         )
+    if tuple(values) == UP_DOWN[::-1]:  # all laws of +1 and -1 have one order
+        return Homogeneous(UP_DOWN, masses.flip(0), exact and exact[::-1])
     return Homogeneous(values, masses, exact)
 
 

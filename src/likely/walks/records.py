@@ -121,6 +121,11 @@ class Records:
                 f"step returned {_kind(after)} for states of shape {tuple(states.shape)}; "
                 "expected as many states."
             )
+        if after.dtype != states.dtype:
+            raise InvalidType(
+                f"step returned {after.dtype} for states of {states.dtype}; expected the same: let "
+                "start return them as step does."
+            )
         return after
 
     def _append(self, rows: Tensor, score: Tensor, states: Tensor, time: int) -> None:

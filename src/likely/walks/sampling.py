@@ -31,6 +31,8 @@ def dtype_of(geometry: Geometry, steps: Steps) -> np.dtype[np.generic]:
         raise InvalidInput(f"start is {geometry.start}; expected an integer, as the steps are.")
     bounds = Grid(geometry, steps.values).bounds(geometry.horizon or 1)
     largest = max(map(abs, bounds)) + int(max(map(abs, steps.extent)))
+    if largest > 2**61:
+        raise InvalidInput(f"states go up to {largest:g}; expected integers below 2^61.")
     return np.dtype(np.min_scalar_type(-2 * largest - 256))
 
 

@@ -69,6 +69,11 @@ def split(
     if math.isnan(target):
         raise InvalidInput("target is nan; expected the score to reach.")
     checked_repeats(repeats)
+    if isinstance(chain, Walk) and score is None and target <= chain.geometry.start:
+        raise InvalidInput(
+            f"target is {target:g}, the walk starts at {chain.geometry.start:g} and has reached it; "
+            f"for a level below give score=lambda t, x: -x and target={-target:g}."
+        )
     paths = Records(
         chain_of(chain), float(target), score, repeats * n, generator_for(root_of(seed, generator))
     )

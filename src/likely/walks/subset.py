@@ -128,8 +128,8 @@ def pilot(g: Standardised, n: int, chains: int, generator: torch.Generator) -> P
         step = min(1.0, step * math.exp(accepted - ACCEPTED))
     raise NotConverged(
         f"f never fell to 0: its lowest value is {y.min().item():.4g}, and the probability of "
-        f"f <= {levels[-1]:.4g} is about e^{log_p:.1f}. The event is impossible, or f has a plateau "
-        f"there, or n={n} is too small."
+        f"f <= {levels[-1] if levels else math.inf:.4g} is about e^{log_p:.1f}. The event is "
+        f"impossible, or f has a plateau there, or n={n} is too small."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Literal, final, overload
 
@@ -90,6 +90,7 @@ class Walk(Law):
             raise InvalidInput("p and steps are both given; expected one of them.")
         self.steps = steps
         self.covers = steps.covers
+        self.space = (self.geometry, set(steps.values) if isinstance(steps, LatticeSteps) else None)
         self.name, self.batch_shape, self.device = "Walk", torch.Size(), torch.device("cpu")
         self.dtype = dtype_of(self.geometry, steps)
         self.block = max(1, BLOCK_BYTES // (self.dtype.itemsize * ((horizon or 0) + 1)))
@@ -195,7 +196,8 @@ class Walk(Law):
 
         `q(t, x) = p h(t + 1, x + 1) / (p h(t + 1, x + 1) + (1 - p) h(t + 1, x - 1))`, where h is the
         chance that Brownian motion with the mean and variance of the steps reaches the level before the
-        horizon. Close to `doob` at no programme's cost; for estimates of that event only.
+        horizon. Close to `doob` at no programme's cost where many steps are ahead and p is not near 0 or 1
+        (there it may miss most of the event: see `relative_variance`); for estimates of that event only.
 
         Raises:
             InvalidInput: the level is not one that the walk stops at, it cannot be reached, or steps
@@ -249,7 +251,7 @@ class Walk(Law):
         return self.exact_expectation(functional)
 
     def relative_variance(
-        self, functional: f.Functional, via: Walk | Mixture | None = None
+        self, functional: f.Functional, via: Walk | Mixture | Sequence[Walk] | None = None
     ) -> Float[Tensor, ""]:
         """Return `Var_q(w f) / E[f]^2` of a single path, exactly: what `via` is worth.
 
@@ -257,14 +259,16 @@ class Walk(Law):
 
         Args:
             functional: one of this walk's events or values.
-            via: a walk with the same start, stops and horizon; a `Mixture` of such walks with constant
-                two-point steps; None for the walk itself.
+            via: a walk with the same start, stops and horizon; a `Mixture` or list of such walks with
+                constant two-point steps; None for the walk itself.
 
         Raises:
             InvalidInput: there is no recursion for it, the expectation is 0, or via never makes a step
                 that matters.
         """
         own = self._own(functional)
+        if isinstance(via, Sequence):
+            via = Mixture(via)
         if isinstance(via, Mixture):
             parts = [self._same(law).steps for law in via.laws]
             return mixed.relative_variance(own, self.steps, parts, via.shares)
@@ -324,7 +328,8 @@ class Walk(Law):
 
     def _same(self, via: Law) -> Walk:
         if not isinstance(via, Walk):
-            raise InvalidType(f"via is a {via.name}; expected a Walk, such as w.tilt(0.55).")
+            kind = via.name if isinstance(via, Law) else type(via).__name__
+            raise InvalidType(f"via is a {kind}; expected a Walk, such as w.tilt(0.55).")
         if via.geometry != self.geometry:
             raise InvalidInput(f"via has {via.geometry}; expected {self.geometry}, as the walk.")
         return via
