@@ -191,7 +191,7 @@ class Estimate:
             found.append("no event seen")
         elif hits < FEW:
             found.append(f"only {hits} hits")
-        elif float(self.ess.min()) < FEW:
+        elif bool(((self.ess < FEW) & (self.ess < self.hits / 2)).any()):
             found.append(f"effective sample size only {float(self.ess.min()):.3g}")
         seen = self.hits >= FEW
         k = self.khat[seen]
