@@ -18,6 +18,8 @@ from likely.expectations.tails import pareto_k, threshold
 
 #: fewer hits than this are named in `warnings`
 FEW = 20
+#: where the effective sample size is above this share of the hits, f w hardly varies
+EVEN = 0.95
 #: with fewer weights than this their mean is not judged
 MANY = 100
 
@@ -193,7 +195,8 @@ class Estimate:
             found.append(f"only {hits} hits")
         elif bool(((self.ess < FEW) & (self.ess < self.hits / 2)).any()):
             found.append(f"effective sample size only {float(self.ess.min()):.3g}")
-        seen = self.hits >= FEW
+        # A tail may be heavy in shape and tiny in size: it matters where f w varies.
+        seen = (self.hits >= FEW) & (self.ess < EVEN * self.hits)
         k = self.khat[seen]
         k = k[k.isfinite()]  # infinite: too few hits to tell, or a bounded tail
         if not (self.event and self._plain) and (k > threshold(self.n)).any():
