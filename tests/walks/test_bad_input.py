@@ -1,5 +1,6 @@
 """What walks refuse, and how they say so."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -67,6 +68,7 @@ RULED = Walk(0.5, 0, -3, 3, 5, stop=lambda t, x: x == 1)
         (lambda: expect(W.hits(200), W, via=[W, Walk(0.5, 100, 0, 200, 500)]), "expected what p draws"),
         (lambda: split(Walk(0.5, 0, -5, 5, 20), -5), "has reached it"),
         (lambda: Walk(0.5, 2**62, horizon=5), "below 2.61"),
+        (lambda: W.hits(math.nan), "level is nan"),
         (lambda: Walk(0.5, 0, horizon=5, stop=lambda t, x: x).sample(3), "expected a boolean tensor"),
     ],
 )  # fmt: skip
@@ -79,6 +81,10 @@ def test_refusals(make: Callable[[], object], words: str) -> None:
     "make, words",
     [
         (lambda: Walk("18/37"), "p is a str"),
+        (lambda: Walk(0.5, start="0"), "start is a str"),
+        (lambda: Walk(0.5, low=[-5]), "low is a list"),
+        (lambda: Walk(steps=[-1, 1]), "steps is a list"),
+        (lambda: W.hits("200"), "level is a str"),
         (lambda: split(Chain(lambda n, g: torch.zeros(n).long(), lambda t, x, g: x + 0.5, 5), 3),
          "returned torch.float32"),
         (lambda: W.relative_variance(W.hits(200), 0.5), "via is a float"),

@@ -5,6 +5,7 @@ import signal
 import threading
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -28,6 +29,11 @@ def test_draws_are_paths_that_keep_their_last_state() -> None:
     steps = x.diff(dim=1)
     inside = (x[:, :-1] > 0) & (x[:, :-1] < 5)
     assert torch.equal(steps.abs() == 1, inside) and torch.equal(steps == 0, ~inside)
+
+
+def test_numpy_numbers_are_numbers() -> None:
+    w = Walk(np.float64(0.5), np.int8(100), np.int16(0), np.float32(200.0), np.int32(600))
+    assert torch.equal(w.sample(5, seed=0), Walk(0.5, 100, 0, 200, 600).sample(5, seed=0))
 
 
 def test_seeds(same_global_state: object) -> None:

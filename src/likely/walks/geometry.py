@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -34,6 +34,7 @@ class Geometry:
         absorbing: whether stopped paths stay where they are; if not, they go on to the horizon.
 
     Raises:
+        InvalidType: the start or a level is no number.
         InvalidInput: the start is not strictly between the levels, or the horizon is below 1.
     """
 
@@ -45,11 +46,11 @@ class Geometry:
     absorbing: bool = True
 
     def __post_init__(self) -> None:
-        for name, level in (("start", self.start), ("low", self.low), ("high", self.high)):
-            if level is not None and not math.isfinite(level):
-                raise InvalidInput(
-                    f"{name} is {level}; expected a finite number, or None for no level."
-                )
+        for name in ("start", "low", "high"):
+            if (level := getattr(self, name)) is not None or name == "start":
+                object.__setattr__(self, name, level_of(level, name))
+        if isinstance(self.horizon, np.integer):
+            object.__setattr__(self, "horizon", int(self.horizon))
         below = self.low is not None and self.start <= self.low
         if below or (self.high is not None and self.start >= self.high):
             raise InvalidInput(
@@ -147,3 +148,18 @@ def _kind(value: object) -> str:
     if isinstance(value, Tensor):
         return f"{value.dtype} of shape {tuple(value.shape)}"
     return type(value).__name__
+
+
+def level_of(value: object, name: str) -> float:
+    """Return a state as Python's own integer or float.
+
+    Raises:
+        InvalidType: it is no number.
+        InvalidInput: it is not finite, or beyond 2^61.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InvalidType(f"{name} is a {type(value).__name__}; expected a number.")
+    number = int(value) if isinstance(value, Integral) else float(value)
+    if not -(2**61) < number < 2**61:  # false for NaN as well
+        raise InvalidInput(f"{name} is {value!r:.40}; expected a finite number below 2^61.")
+    return number

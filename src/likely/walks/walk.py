@@ -18,7 +18,7 @@ from likely.expectations import Law, Mixture
 from likely.seeds import generator_for
 from likely.walks import exactly, mixed, transforms
 from likely.walks import functionals as f
-from likely.walks.geometry import Flags, Geometry, Rule, States, rows_of
+from likely.walks.geometry import Flags, Geometry, Rule, States, level_of, rows_of
 from likely.walks.laws import Chance, tilted, two_point
 from likely.walks.sampling import drawn, dtype_of
 from likely.walks.steps import LatticeSteps, Steps, Stretch
@@ -88,6 +88,11 @@ class Walk(Law):
             steps = two_point(p)
         elif p is not None:
             raise InvalidInput("p and steps are both given; expected one of them.")
+        if not isinstance(steps, Steps):
+            raise InvalidType(
+                f"steps is a {type(steps).__name__}; expected steps, such as those of walks.finite."
+            )
+        horizon = self.geometry.horizon
         self.steps = steps
         self.covers = steps.covers
         self.space = (self.geometry, set(steps.values) if isinstance(steps, LatticeSteps) else None)
@@ -130,6 +135,7 @@ class Walk(Law):
         Warns:
             ImpossibleEvent: no path can, so that the probability is exactly 0.
         """
+        level = level_of(level, "level")
         self._warn_of(level)
         return f.hitting(self.geometry, level)
 
@@ -158,6 +164,7 @@ class Walk(Law):
 
         With missed = 0, `E[tau | hit] = exact(w.passage_time(level), w) / exact(w.hits(level), w)`.
         """
+        level = level_of(level, "level")
         self._warn_of(level)
         return f.passing(self.geometry, level, missed)
 
@@ -196,8 +203,8 @@ class Walk(Law):
 
         `q(t, x) = p h(t + 1, x + 1) / (p h(t + 1, x + 1) + (1 - p) h(t + 1, x - 1))`, where h is the
         chance that Brownian motion with the mean and variance of the steps reaches the level before the
-        horizon. Close to `doob` at no programme's cost where many steps are ahead and p is not near 0 or 1
-        (there it may miss most of the event: see `relative_variance`); for estimates of that event only.
+        horizon. Close to `doob` at no programme's cost, for estimates of that event only. With p near 0
+        or 1 it may miss most of the event: see `relative_variance`.
 
         Raises:
             InvalidInput: the level is not one that the walk stops at, it cannot be reached, or steps
