@@ -200,7 +200,12 @@ def test_an_interrupted_run_returns_what_is_done() -> None:
         return x[:, -1] == 5
 
     assert threading.current_thread() is threading.main_thread()
-    e = expect(f, SMALL, n=1000, block=100, seed=0)
+    # A process in the background is born deaf to Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        e = expect(f, SMALL, n=1000, block=100, seed=0)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert e.partial and e.n == 200 and "interrupted" in e.warnings
     whole = expect(SMALL.hits(5), SMALL, n=200, block=100, seed=0)
     assert e.mean == whole.mean and not whole.partial
