@@ -3,6 +3,7 @@
 import math
 import signal
 import threading
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -190,6 +191,15 @@ def test_blocks_are_bounded_in_memory() -> None:
     assert sum(sizes) == 700 and max(sizes) * 2 * (10**5 + 1) <= 2**26
 
 
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """Hear Ctrl-C: a process in the background is born deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 def test_an_interrupted_run_returns_what_is_done() -> None:
     calls = []
 
@@ -200,12 +210,7 @@ def test_an_interrupted_run_returns_what_is_done() -> None:
         return x[:, -1] == 5
 
     assert threading.current_thread() is threading.main_thread()
-    # A process in the background is born deaf to Ctrl-C.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        e = expect(f, SMALL, n=1000, block=100, seed=0)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    e = expect(f, SMALL, n=1000, block=100, seed=0)
     assert e.partial and e.n == 200 and "interrupted" in e.warnings
     whole = expect(SMALL.hits(5), SMALL, n=200, block=100, seed=0)
     assert e.mean == whole.mean and not whole.partial
