@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -12,6 +13,7 @@ from rich.console import Console
 
 import likely
 from likely.errors import InvalidInput
+from likely.files import check_writable
 
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0, max=2**63 - 1)]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
@@ -20,6 +22,21 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 ModelName = Annotated[
     str, typer.Option("--model", "-m", help="A model that ships with likely, or a file.")
 ]
+
+
+#: what figures are written as
+FORMATS = (".png", ".jpg", ".webp", ".svg", ".pdf")
+
+
+def check_picture(out: Path) -> None:
+    """Refuse a picture that cannot be written.
+
+    Raises:
+        InvalidInput: its format is unknown, or it cannot be written there.
+    """
+    if out.suffix.lower() not in FORMATS:
+        raise InvalidInput(f"the picture is {out}; expected {', '.join(FORMATS[:-1])} or .pdf.")
+    check_writable(out)
 
 
 class Messages:

@@ -14,10 +14,10 @@ from rich.table import Table
 from torch import Tensor
 
 import likely
-from likely.cli.common import Device, Json, Messages, Quiet, Seed, device_of, print_json
+from likely.cli.common import Device, Json, Messages, Quiet, Seed, check_picture, device_of, print_json
 from likely.data import digits
 from likely.errors import InvalidInput
-from likely.files import check_writable, write_whole
+from likely.files import write_whole
 from likely.restore import Restoration, psnr
 from likely.sets import Box, Observed
 from likely.solvers import Annealed, Method, ProjectedAdam, ProjectedGradient
@@ -49,11 +49,9 @@ def demo(
     if what != "digits":
         raise InvalidInput(f"there is no demo of {what!r}; expected digits or ruin.")
     out = out or Path("demo.png")
-    if out.suffix.lower() not in (".png", ".jpg", ".webp", ".svg", ".pdf"):
-        raise InvalidInput(f"--out is {out}; expected .png, .jpg, .webp, .svg or .pdf.")
     if not 1 <= number <= 200:
         raise InvalidInput(f"--number is {number}; expected 1 to 200 digits.")
-    check_writable(out)
+    check_picture(out)
     where = device_of(device)
     flow = likely.load("digits").to(where)
     data = digits()

@@ -15,11 +15,11 @@ from rich.table import Table
 from torch import Tensor
 from torch.distributions import Normal
 
-from likely.cli.common import Json, Messages, Quiet, Seed, print_json
+from likely.cli.common import Json, Messages, Quiet, Seed, check_picture, print_json
 from likely.errors import InvalidInput
 from likely.expectations import expect
 from likely.expectations.law import derived
-from likely.files import check_writable, write_whole
+from likely.files import write_whole
 
 #: the stationary points of the objective, (mu, sigma)
 POINTS: Final = {
@@ -61,11 +61,9 @@ def descend(
     three; the exact objective is known, and so are its two minima and the saddle between them.
     """
     messages = Messages(quiet)
-    if out.suffix.lower() not in (".png", ".jpg", ".webp", ".svg", ".pdf"):
-        raise InvalidInput(f"--out is {out}; expected .png, .jpg, .webp, .svg or .pdf.")
     if not 0 < rate < math.inf:
         raise InvalidInput(f"--rate is {rate}; expected a positive step size.")
-    check_writable(out)
+    check_picture(out)
     found: list[Descent] = []
     for way in WAYS:
         messages.say(f"{way}: {steps:,} steps of {number} draws from {len(STARTS)} starts")

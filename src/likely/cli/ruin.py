@@ -15,8 +15,8 @@ from rich.table import Table
 from scipy.optimize import minimize_scalar
 
 from likely.cli import INTERRUPTED
-from likely.cli.common import Json, Messages, Quiet, Seed, print_json
-from likely.cli.walk_picture import check_picture, draw
+from likely.cli.common import Json, Messages, Quiet, Seed, check_picture, print_json
+from likely.cli.walk_picture import draw
 from likely.errors import InvalidInput
 from likely.expectations import Estimate, Mixture, exact, expect, rel
 from likely.walks import Functional, ImpossibleEvent, Walk, split

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from likely.cli.common import Messages, print_json
+from likely.cli.common import Messages, check_picture, print_json
 from likely.cli.ruin import best_tilt
-from likely.cli.walk_picture import check_picture, draw
+from likely.cli.walk_picture import draw
 from likely.expectations import exact, expect
 from likely.walks import Walk
 

@@ -9,23 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from likely.errors import InvalidInput
-from likely.files import check_writable, write_whole
+from likely.files import write_whole
 from likely.walks import Functional, Walk
 
 WALKS = 150
-FORMATS = (".png", ".jpg", ".webp", ".svg", ".pdf")
-
-
-def check_picture(out: Path) -> None:
-    """Refuse a picture that cannot be written.
-
-    Raises:
-        InvalidInput: its format is unknown, or it cannot be written there.
-    """
-    if out.suffix.lower() not in FORMATS:
-        raise InvalidInput(f"the picture is {out}; expected {', '.join(FORMATS[:-1])} or .pdf.")
-    check_writable(out)
 
 
 def draw(out: Path, p: Walk, event: Functional, laws: Mapping[str, Walk], seed: int) -> None:
