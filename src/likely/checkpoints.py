@@ -19,7 +19,7 @@ from torch import Tensor
 
 from likely.errors import CheckpointError, InvalidInput
 from likely.files import write_whole
-from likely.flows import MODELS, Flow, interleaved, nice
+from likely.flows import MODELS, ExactDensity, interleaved, nice
 from likely.seeds import borrowed_global_state
 
 FORMAT = 1
@@ -32,7 +32,7 @@ def shipped() -> dict[str, Path]:
 
 
 def save(
-    flow: Flow,
+    flow: ExactDensity,
     path: Path | str,
     *,
     dtype: torch.dtype | None = None,
@@ -41,7 +41,7 @@ def save(
     """Write a flow to a safetensors file, its configuration as JSON in the header.
 
     Args:
-        flow: a flow made by a ready-made model such as `flows.nice`.
+        flow: a model made by a ready-made function such as `flows.nice`.
         path: where to, ending in `.safetensors`; written whole or not at all.
         dtype: the precision in which matrices are stored; None for their own. Vectors, which are few
             and hold the scalings, always keep theirs.
@@ -79,7 +79,7 @@ def save(
     write_whole(path, safetensors.torch.save(tensors, {"likely": json.dumps(header)}))
 
 
-def load(name_or_path: Path | str, *, mean: Float[Tensor, "*event"] | None = None) -> Flow:
+def load(name_or_path: Path | str, *, mean: Float[Tensor, "*event"] | None = None) -> ExactDensity:
     """Return a flow in evaluation mode, float32, on the CPU.
 
     Args:
@@ -140,7 +140,7 @@ def _read_header(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged or no safetensors file: {error}.") from error
 
 
-def _load_safetensors(path: Path) -> Flow:
+def _load_safetensors(path: Path) -> ExactDensity:
     config = _read_header(path)["config"]
     name = config.pop("model", None)
     if not isinstance(name, str) or name not in MODELS:
@@ -155,7 +155,7 @@ def _load_safetensors(path: Path) -> Flow:
     return flow.eval()
 
 
-def _load_nice_pt(path: Path, mean: Tensor | None) -> Flow:
+def _load_nice_pt(path: Path, mean: Tensor | None) -> ExactDensity:
     """Read the layout of coursework and tutorials: `coupling.{i}.in_block.0.weight` and so on."""
     try:
         with warnings.catch_warnings(action="ignore"):  # of foreign pickles, which are refused below

@@ -16,10 +16,10 @@ from likely.data import read_image, write_image
 from likely.data.images import to_bytes
 from likely.errors import InvalidInput
 from likely.files import write_whole
-from likely.flows import Flow
+from likely.flows import ExactDensity
 
 
-def check_pictures(flow: Flow) -> None:
+def check_pictures(flow: ExactDensity) -> None:
     """Raise `InvalidInput` unless the model is one of pictures."""
     if len(flow.event_shape) != 3 or flow.event_shape[0] not in (1, 3):
         raise InvalidInput(
@@ -28,7 +28,7 @@ def check_pictures(flow: Flow) -> None:
         )
 
 
-def read_for(flow: Flow, path: Path, messages: Messages) -> Tensor:
+def read_for(flow: ExactDensity, path: Path, messages: Messages) -> Tensor:
     """Return a picture in the model's shape, converted between grey and colour if need be.
 
     Raises:

@@ -30,13 +30,19 @@ def train(
         str, typer.Option("--data", "-d", help="digits, mnist, a folder of pictures, or an idx file.")
     ] = "digits",
     model: Annotated[
-        str, typer.Option("--model", "-m", help="The kind of model: nice, realnvp or glow.")
+        str, typer.Option("--model", "-m", help="The kind of model: nice, realnvp, glow or masked.")
     ] = "nice",
     width: Annotated[int | None, typer.Option(help="Entries or channels of a hidden layer.")] = None,
     depth: Annotated[int | None, typer.Option(help="Hidden layers or blocks of a network.")] = None,
     couplings: Annotated[int | None, typer.Option(help="nice: number of couplings.")] = None,
     levels: Annotated[int | None, typer.Option(help="glow, realnvp: levels, at most.")] = None,
-    blocks: Annotated[int | None, typer.Option(help="glow: steps of the flow in each level.")] = None,
+    blocks: Annotated[
+        int | None,
+        typer.Option(help="glow: steps of the flow in each level; masked: passes a sample takes."),
+    ] = None,
+    bins: Annotated[
+        int | None, typer.Option(help="masked: bins of the histograms; glow: of splines.")
+    ] = None,
     coupling: Annotated[str | None, typer.Option(help="glow: affine, spline or plu.")] = None,
     preprocess: Annotated[str | None, typer.Option(help="glow, realnvp: centred, logit, none.")] = None,
     margin: Annotated[float | None, typer.Option(help="glow, realnvp: margin of the logit.")] = None,
@@ -50,6 +56,9 @@ def train(
     patience: Annotated[
         int, typer.Option(help="Stop after so many evaluations without a better one.")
     ] = DEFAULT.patience,
+    evaluations: Annotated[
+        int, typer.Option(help="How often the held-out likelihood is measured.")
+    ] = DEFAULT.evaluations,
     precision: Annotated[
         Literal["auto", "bfloat16", "float32"], typer.Option(help="Of the network passes.")
     ] = "auto",
@@ -77,7 +86,8 @@ def train(
         depth=depth,
         couplings=couplings,
         levels=levels,
-        steps=blocks,
+        **{"blocks" if model == "masked" else "steps": blocks},
+        bins=bins,
         coupling=coupling,
         preprocess=preprocess,
         margin=margin,
@@ -97,6 +107,7 @@ def train(
         lr=lr,
         weight_decay=weight_decay,
         patience=patience,
+        evaluations=evaluations,
         precision=precision,
         seed=seed,
     )
@@ -104,6 +115,8 @@ def train(
         messages = Messages(quiet or group.rank > 0)
         rows = data.load_data(data_name)
         shape = tuple(rows.train.shape[1:])
+        if model == "masked":
+            sizes["cells"] = rows.levels
         with borrowed_global_state():
             seed_borrowed(seed)
             flow = flows.MODELS[model](shape, **sizes).to(where)

@@ -6,8 +6,12 @@ from likely.flows.bijection import Bijection, Chain, Inverse, Reshape
 from likely.flows.check import Check, Layer, check
 from likely.flows.convnets import ConvNet, PooledConvNet, ResidualConvNet
 from likely.flows.coupling import AdditiveCoupling, Coupling
+from likely.flows.exact import ExactDensity
 from likely.flows.flow import Flow, FlowDistribution
+from likely.flows.histogram import Histogram
 from likely.flows.image_models import glow, realnvp
+from likely.flows.masked import MaskedFlow, masked
+from likely.flows.masks import random_missing
 from likely.flows.models import MODELS, nice, nsf
 from likely.flows.networks import MLP
 from likely.flows.permutation import Permutation
@@ -20,6 +24,7 @@ from likely.flows.spline import Spline
 from likely.flows.splits import Checkerboard, Partition, Split, channel_halves, halves, interleaved
 from likely.flows.squeeze import FactorOut, Squeeze
 from likely.flows.transforms import Affine, Elementwise
+from likely.flows.unet import UNet
 
 __all__ = [
     "MLP",
@@ -37,12 +42,15 @@ __all__ = [
     "Coupling",
     "DiagonalScaling",
     "Elementwise",
+    "ExactDensity",
     "FactorOut",
     "Flow",
     "FlowDistribution",
+    "Histogram",
     "Inverse",
     "Layer",
     "Logit",
+    "MaskedFlow",
     "NotInitialised",
     "PLUConv",
     "PLUCoupling",
@@ -56,14 +64,17 @@ __all__ = [
     "Squeeze",
     "StandardLogistic",
     "StandardNormal",
+    "UNet",
     "channel_halves",
     "check",
     "glow",
     "halves",
     "interleaved",
+    "masked",
     "nice",
     "nsf",
     "plu_compose",
     "plu_factor",
+    "random_missing",
     "realnvp",
 ]

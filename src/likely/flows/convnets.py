@@ -42,7 +42,7 @@ class ConvNet(nn.Module):
         _check_sizes(inputs=inputs, outputs=outputs, width=width)
         self.first = nn.Conv2d(inputs, width, 3, padding=1)
         self.middle = nn.Conv2d(width, width, 1)
-        self.out = _zeroed(nn.Conv2d(width, outputs, 3, padding=1))
+        self.out = zeroed(nn.Conv2d(width, outputs, 3, padding=1))
 
     def forward(self, x: Float[Tensor, "batch inputs h w"]) -> Float[Tensor, "batch outputs h w"]:
         """Apply the layers in turn."""
@@ -92,7 +92,7 @@ class ResidualConvNet(nn.Module):
         self.first = nn.Conv2d(inputs, width, 3, padding=1)
         self.spread = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth))
         self.gates = nn.ModuleList(nn.Conv2d(width, 2 * width, 1) for _ in range(depth))
-        self.out = _zeroed(nn.Conv2d(width, outputs, 3, padding=1))
+        self.out = zeroed(nn.Conv2d(width, outputs, 3, padding=1))
         self.dropout = Dropout(dropout)
         self.place = nn.Parameter(torch.zeros(width, *(size or (1, 1))))
 
@@ -129,7 +129,7 @@ class PooledConvNet(nn.Module):
         _check_sizes(inputs=inputs, outputs=outputs, width=width)
         self.first = nn.Conv2d(inputs, width, 3, padding=1)
         self.middle = nn.Conv2d(width, width, 3, padding=1)
-        self.out = _zeroed(nn.Linear(width, outputs))
+        self.out = zeroed(nn.Linear(width, outputs))
 
     def forward(self, x: Float[Tensor, "batch inputs h w"]) -> Float[Tensor, "batch outputs"]:
         """Apply the layers in turn."""
@@ -144,7 +144,8 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _zeroed(layer: Layer) -> Layer:
+def zeroed(layer: Layer) -> Layer:
+    """Return the layer with all its parameters at zero."""
     for p in layer.parameters():
         nn.init.zeros_(p)
     return layer

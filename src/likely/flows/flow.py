@@ -9,19 +9,20 @@ from typing import Any, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from likely.errors import InvalidInput, InvalidType
 from likely.flows.base import Base
 from likely.flows.bijection import Bijection
+from likely.flows.exact import ExactDensity
 from likely.flows.frozen import FrozenMLP
 from likely.flows.networks import MLP
 from likely.seeds import generator_for
 
 
 @final
-class Flow(nn.Module):
+class Flow(ExactDensity):
     """The density `log p(x) = log p_Z(f(x)) + log|det df/dx|`, exact and in nats.
 
     Args:
@@ -47,11 +48,9 @@ class Flow(nn.Module):
         event_shape: Sequence[int],
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(event_shape, config)
         self.bijection = bijection
         self.base = base
-        self.event_shape = torch.Size(event_shape)
-        self.config = None if config is None else dict(config)
 
     def log_prob(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return `log p(x)` in nats, one value a row, in the dtype of x.
@@ -60,30 +59,13 @@ class Flow(nn.Module):
             InvalidType: x is not a floating-point tensor.
             InvalidInput: its rows are not of shape `event_shape`.
         """
-        if not x.is_floating_point():
-            raise InvalidType(f"x has dtype {x.dtype}; expected floating point, images in [0, 1].")
-        if x.shape[1:] != self.event_shape or x.ndim == 0:
-            raise InvalidInput(
-                f"x has shape {tuple(x.shape)}; expected a batch of rows of shape "
-                f"{tuple(self.event_shape)}: use x[None] for a single one."
-            )
+        self.check_rows(x)
         z, log_det = self.bijection.forward_and_log_det(x.to(self._dtype))
         return (self.base.log_prob(z) + log_det).to(x.dtype)
 
-    def forward(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
-        """Return `log_prob(x)`, so that wrappers that call modules train the likelihood."""
+    def objective(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
+        """Return `log_prob(x)`."""
         return self.log_prob(x)
-
-    def bits_per_dim(
-        self, x: Float[Tensor, "batch *event"], levels: int = 256
-    ) -> Float[Tensor, " batch"]:
-        """Return `(log2(levels) - log2 p(x) / D)` for D entries a row: bits for each entry.
-
-        It bounds the code length of data with that many levels when x is dequantised to [0, 1), which
-        `likely.data.dequantize` does.
-        """
-        dims = math.prod(self.event_shape)
-        return math.log2(levels) - self.log_prob(x) / (dims * math.log(2))
 
     def rsample_and_log_prob(
         self, n: int, seed: int | None = None, generator: torch.Generator | None = None
@@ -125,14 +107,6 @@ class Flow(nn.Module):
     def distribution(self) -> Distribution:
         """Return this flow as a `torch.distributions` law; it draws from torch's global generator."""
         return FlowDistribution(self)
-
-    @property
-    def _like(self) -> Tensor:
-        return next(self.parameters(), torch.empty(()))
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return self._like.dtype
 
 
 @final

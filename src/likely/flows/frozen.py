@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, TypeAlias, final
@@ -77,6 +78,34 @@ class FrozenMLP(nn.Module):
     def rows(self) -> list[Tensor]:
         """The rows of each weight."""
         return [w.contiguous() for w in self._weights]
+
+
+@final
+class InPrecision(nn.Module):
+    """Any network for evaluation alone, its weights and arithmetic in `dtype`, its result in that of x.
+
+    Args:
+        network: what to freeze; it is copied.
+        dtype: of weights and arithmetic.
+
+    Example:
+        >>> network = InPrecision(nn.Linear(2, 3), torch.bfloat16)
+        >>> network(torch.zeros(5, 2)).dtype
+        torch.float32
+    """
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+        # A flow takes its precision and its device from its first parameter.
+        own = next(network.parameters()).detach()
+        self.like = nn.Parameter(own.new_empty(0), requires_grad=False)
+        self.network = copy.deepcopy(network).to(dtype).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the network would, in about that precision."""
+        out: Tensor = self.network(x.to(self.dtype))
+        return out.to(x.dtype)
 
 
 @final

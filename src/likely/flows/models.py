@@ -6,12 +6,13 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 from likely.errors import InvalidInput
 from likely.flows.base import StandardLogistic, StandardNormal
 from likely.flows.bijection import Bijection, Chain, Reshape
 from likely.flows.coupling import AdditiveCoupling, Coupling
+from likely.flows.exact import ExactDensity
 from likely.flows.flow import Flow
 from likely.flows.networks import MLP
 from likely.flows.scaling import DiagonalScaling
@@ -19,14 +20,16 @@ from likely.flows.spline import Spline
 from likely.flows.splits import halves, interleaved
 from likely.flows.transforms import Affine
 
-MODELS: dict[str, Callable[..., Flow]] = {}
+Built = TypeVar("Built", bound=ExactDensity)
+
+MODELS: dict[str, Callable[..., ExactDensity]] = {}
 
 
-def model(build: Callable[..., Flow]) -> Callable[..., Flow]:
+def model(build: Callable[..., Built]) -> Callable[..., Built]:
     """Register a builder by its name, and note its arguments as the `config` of what it builds."""
 
     @functools.wraps(build)
-    def remember(*args: object, **kwargs: object) -> Flow:
+    def remember(*args: object, **kwargs: object) -> Built:
         call = inspect.signature(build).bind(*args, **kwargs)
         call.apply_defaults()
         flow = build(*call.args, **call.kwargs)

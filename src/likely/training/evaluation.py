@@ -9,12 +9,17 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from likely.data import dequantize
-from likely.flows import Flow
+from likely.flows import ExactDensity
 from likely.training.processes import Processes
 
 
 def evaluate(
-    flow: Flow, rows: Shaped[Tensor, "n *event"], *, levels: int = 256, seed: int = 0, batch: int = 500
+    flow: ExactDensity,
+    rows: Shaped[Tensor, "n *event"],
+    *,
+    levels: int = 256,
+    seed: int = 0,
+    batch: int = 500,
 ) -> tuple[float, float]:
     """Return the mean log-likelihood in nats and its standard error, of rows dequantised once.
 
@@ -29,7 +34,7 @@ def evaluate(
 
 @torch.no_grad()
 def log_likelihoods(
-    flow: Flow, rows: Tensor, levels: int, seed: int, processes: Processes, batch: int = 500
+    flow: ExactDensity, rows: Tensor, levels: int, seed: int, processes: Processes, batch: int = 500
 ) -> Tensor:
     """Return the log-likelihood of each row in nats, float64; processes take the batches in turn."""
     like = next(flow.parameters())

@@ -15,7 +15,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from likely.errors import Diverged, InvalidInput, InvalidType
-from likely.flows import DiagonalScaling, Flow
+from likely.flows import DiagonalScaling, ExactDensity
 from likely.seeds import borrowed_global_state, generator_for, seed_borrowed
 from likely.training.evaluation import continuous, log_likelihoods
 from likely.training.interrupt import deferred_interrupt
@@ -53,7 +53,7 @@ class Fit:
 
 
 def fit(
-    flow: Flow,
+    flow: ExactDensity,
     train: Shaped[Tensor, "n *event"],
     valid: Shaped[Tensor, "m *event"],
     recipe: Recipe | None = None,
@@ -226,7 +226,12 @@ def fit(
 
 
 def _evaluate(
-    flow: Flow, rows: Tensor, levels: int, dtype: torch.dtype, recipe: Recipe, processes: Processes
+    flow: ExactDensity,
+    rows: Tensor,
+    levels: int,
+    dtype: torch.dtype,
+    recipe: Recipe,
+    processes: Processes,
 ) -> float:
     flow.eval()
     device = next(flow.parameters()).device
@@ -248,7 +253,7 @@ def _order(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=generator_for(_mix(seed, -1 - epoch)))
 
 
-def _optimizer(flow: Flow, recipe: Recipe) -> torch.optim.AdamW:
+def _optimizer(flow: ExactDensity, recipe: Recipe) -> torch.optim.AdamW:
     scalings = {id(p) for m in flow.modules() if isinstance(m, DiagonalScaling) for p in m.parameters()}
     parameters = list(flow.parameters())
     groups = [
