@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/regression.py --minutes 60 -o regression.pt
 
-The network, the masks, the batches and the optimizer are those of `likely train --model masked`; only the
-loss differs, the mean squared error over the missing pixels of each image, which the conditional mean
-minimises. So it is about the best that a network of this size can do for the PSNR, and all it can do.
+The network, the masks, the batches and the optimizer are those of `likely train --model masked`; only
+the loss differs, the mean squared error over the missing pixels of each image, which the conditional
+mean minimises. So it is about the best that such a network can do for the PSNR, and all it can do.
 The budget is processor time; `--resume` goes on from the state beside the output.
 """
 
@@ -50,7 +50,8 @@ def fit(minutes: float, out: Path, resume: bool) -> None:
     begin = time.process_time() - spent
     shown = spent
     while (part := (spent := time.process_time() - begin) / 60 / minutes) < 1:
-        lr = LR * min(1.0, part / 0.1 + 0.001) * 0.5 * (1 + math.cos(math.pi * max(part - 0.1, 0) / 0.9))
+        falling = 0.5 * (1 + math.cos(math.pi * max(part - 0.1, 0) / 0.9))
+        lr = LR * min(1.0, part / 0.1 + 0.001) * falling
         for group in optimizer.param_groups:
             group["lr"] = lr
         x = rows.train[torch.randint(len(rows.train), (BATCH,))] / 255
