@@ -6,9 +6,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
-def column(numbers: Shaped[Tensor, " batch"], x: Shaped[Tensor, "batch *event"]) -> Tensor:
+def column(numbers: Shaped[Tensor, "*batch"], x: Shaped[Tensor, "*batch_and_event"]) -> Tensor:
     """Return one number for each row in a shape that broadcasts to x."""
-    return numbers.reshape(-1, *[1] * (x.ndim - 1))
+    return numbers.reshape(*numbers.shape, *[1] * (x.ndim - numbers.ndim))
 
 
 def inner(a: Float[Tensor, "batch *event"], b: Float[Tensor, "batch *event"]) -> Tensor:
