@@ -4,17 +4,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from likely import data, expectations, flows, sets, solvers, training, walks
+    from likely import data, expectations, flows, samplers, sets, solvers, training, walks
     from likely.checkpoints import load, save
     from likely.errors import LikelyError
     from likely.expectations import Estimate, adapt, compare, elbo, exact, expect
-    from likely.restore import Restoration, inpaint
+    from likely.restore import Completions, Restoration, complete, inpaint
     from likely.solvers import Solution, Status, minimize
     from likely.walks import Walk
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Completions",
     "Estimate",
     "LikelyError",
     "Restoration",
@@ -23,6 +24,7 @@ __all__ = [
     "Walk",
     "adapt",
     "compare",
+    "complete",
     "data",
     "elbo",
     "exact",
@@ -32,6 +34,7 @@ __all__ = [
     "inpaint",
     "load",
     "minimize",
+    "samplers",
     "save",
     "sets",
     "solvers",
@@ -46,7 +49,8 @@ _HOMES = {
     "errors": ["LikelyError"],
     "expectations": ["Estimate", "adapt", "compare", "elbo", "exact", "expect", "expectations"],
     "flows": ["flows"],
-    "restore": ["Restoration", "inpaint"],
+    "restore": ["Completions", "Restoration", "complete", "inpaint"],
+    "samplers": ["samplers"],
     "sets": ["sets"],
     "solvers": ["Solution", "Status", "minimize", "solvers"],
     "training": ["training"],

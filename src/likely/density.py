@@ -43,6 +43,28 @@ class Freezable(Density, Protocol):
         ...
 
 
+@runtime_checkable
+class Conditional(Density, Protocol):
+    """A density over [0, 1]^D that models any entries given any others, exactly."""
+
+    def sample_given(
+        self, image: Tensor, observed: Tensor, n: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return n draws for each row of image, `(n, B, *event)`, and `log p(missing | measured)`.
+
+        Args:
+            image: `(B, *event)`; what it holds at missing entries must not matter.
+            observed: `(B, *event)`, True where the value was measured.
+            n: how many independent draws.
+            generator: to draw from.
+        """
+        ...
+
+    def log_prob_given(self, x: Tensor, observed: Tensor) -> Tensor:
+        """Return `log p(missing | measured)` of the entries of x, one value a row."""
+        ...
+
+
 def log_prob_of(density: Density | LogProb, event_shape: torch.Size) -> LogProb:
     """Return a checked function `x (B, *event_shape) -> log p(x) (B,)` for whatever `density` is.
 
@@ -93,6 +115,41 @@ def log_prob_of(density: Density | LogProb, event_shape: torch.Size) -> LogProb:
         return result.to(x.dtype)
 
     return log_prob
+
+
+def value_and_gradient(
+    fun: LogProb, x: Float[Tensor, "batch *event"]
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch *event"]]:
+    """Return f(x) and its gradient, or raise InvalidInput where fun does not fit."""
+    with torch.inference_mode(False), torch.enable_grad():
+        point = x.clone().requires_grad_()
+        value = fun(point)
+        grad = None
+        if isinstance(value, Tensor) and value.shape == x.shape[:1] and value.requires_grad:
+            (grad,) = torch.autograd.grad(value.sum(), point, allow_unused=True)
+        if grad is None:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            flat = isinstance(value, Tensor) and value.shape == x.shape[:1]
+            raise InvalidInput(
+                f"the function, or log p, returned {got} for input {tuple(x.shape)}"
+                + (", which does not depend on its input" if flat else "")
+                + f"; expected a tensor of shape ({x.shape[0]},) that is differentiable in its input."
+            )
+    return value.detach(), grad
+
+
+def log_prob_given_of(
+    density: Density | LogProb, event_shape: torch.Size
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a checked function `x, observed -> (B,)`: `log p(missing | measured)` of a `Conditional`.
+
+    Of any other density it is log p(x), which differs by what depends on the measured entries alone.
+    """
+    if not isinstance(density, Conditional):
+        log_prob = log_prob_of(density, event_shape)
+        return lambda x, observed: log_prob(x)
+    given = density.log_prob_given
+    return lambda x, observed: log_prob_of(lambda y: given(y, observed), event_shape)(x)
 
 
 @contextmanager

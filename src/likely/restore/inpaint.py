@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from likely.density import Density, Freezable, LogProb, evaluating, log_prob_of
-from likely.errors import InvalidInput, InvalidType
+from likely.density import Density, LogProb, evaluating, log_prob_of, value_and_gradient
+from likely.errors import InvalidInput
+from likely.restore.doors import check, check_chunk, check_measured, frozen
 from likely.seeds import generator_for
-from likely.sets import Box, ConvexSet, Observed
 from likely.sets.convex import rows_of, select
 from likely.solvers import Iterate, Method, PerRow, ProjectedAdam, Status, minimize
-from likely.solvers.minimize import stationarity, value_and_gradient
+from likely.solvers.minimize import stationarity
 
 
 @final
@@ -98,13 +98,11 @@ def inpaint(
         >>> result.image.numpy().round(2).tolist()
         [[[[0.5, 0.25]]]]
     """
-    mask, allowed = _check(image, observed, bounds)
-    if not isinstance(chunk, int) or chunk < 1:
-        raise InvalidInput(f"chunk is {chunk!r}; expected at least 1 row at once, a whole number.")
+    mask, allowed = check(image, observed, bounds)
+    check_measured(mask)
+    check_chunk(chunk)
     log_prob = log_prob_of(density, image.shape[1:])
-    search = (
-        log_prob if precision is None else log_prob_of(_frozen(density, precision), image.shape[1:])
-    )
+    search = log_prob if precision is None else log_prob_of(frozen(density, precision), image.shape[1:])
     draws = generator_for(seed, generator, image.device)
     given = allowed.project(image.detach())
     first = _start(start, given, bounds, draws)
@@ -139,15 +137,6 @@ def inpaint(
     return Restoration(filled, log_p, before, gap, steps, evaluations, tuple(status))
 
 
-def _frozen(density: Density | LogProb, precision: torch.dtype) -> Density:
-    if not isinstance(density, Freezable):
-        raise InvalidType(
-            f"precision is {precision}, but density {type(density).__name__} cannot be frozen, as a "
-            "likely flow can; leave precision out."
-        )
-    return density.frozen(precision)
-
-
 def _for_rows(method: Method, rows: Tensor, shape: torch.Size) -> Method:
     """Return the method for some rows, whose step sizes may differ."""
     if isinstance(method, ProjectedAdam) and isinstance(method.lr, Tensor):
@@ -157,55 +146,6 @@ def _for_rows(method: Method, rows: Tensor, shape: torch.Size) -> Method:
 
 def _show_as(on_step: Callable[[Iterate], None], rows: Tensor) -> Callable[[Iterate], None]:
     return lambda now: on_step(replace(now, rows=rows))
-
-
-def _check(
-    image: Tensor, observed: Tensor, bounds: tuple[float | Tensor, float | Tensor]
-) -> tuple[Tensor, ConvexSet]:
-    """Return the mask in the shape of the image and the set of allowed images, or raise."""
-    if not isinstance(image, Tensor) or not image.is_floating_point():
-        given = image.dtype if isinstance(image, Tensor) else type(image).__name__
-        raise InvalidType(f"image is {given}; expected floating point in [0, 1]: divide bytes by 255.")
-    if image.ndim < 2 or image.numel() == 0:
-        raise InvalidInput(
-            f"image has shape {tuple(image.shape)}; expected (B, *event) with at least one entry: "
-            "use image[None] for a single one."
-        )
-    if not image.isfinite().all():
-        where = tuple(int(i) for i in (~image.isfinite()).nonzero()[0])
-        raise InvalidInput(
-            f"image holds {int((~image.isfinite()).sum())} NaN or infinite value(s), the first at "
-            f"index {where}; put any finite value there, as torch.nan_to_num(image) does, and let "
-            "observed be False where nothing was measured."
-        )
-    if not isinstance(observed, Tensor) or observed.dtype != torch.bool:
-        given = observed.dtype if isinstance(observed, Tensor) else type(observed).__name__
-        raise InvalidType(
-            f"observed is {given}; expected torch.bool, True where the value was measured."
-        )
-    mask = _expand("observed", observed.to(image.device), image)
-    empty = (~mask.flatten(1).any(1)).nonzero().flatten().tolist()
-    if empty:
-        raise InvalidInput(
-            f"nothing was measured in row {empty[0]}{' and others' if empty[1:] else ''}: observed is "
-            "False everywhere. Mark what was measured, or draw from the density with sample()."
-        )
-    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
-        raise InvalidInput(f"bounds is {bounds!r}; expected a pair (low, high) of numbers or tensors.")
-    for name, bound in zip(("low", "high"), bounds, strict=True):
-        if isinstance(bound, Tensor):
-            _expand(f"bounds: {name}", bound, image)
-    return mask, Box(*bounds) & Observed(mask, image.detach())
-
-
-def _expand(name: str, given: Tensor, image: Tensor) -> Tensor:
-    try:
-        return given.expand(image.shape)
-    except RuntimeError:
-        raise InvalidInput(
-            f"{name} has shape {tuple(given.shape)}; expected one that broadcasts to the image's, "
-            f"{tuple(image.shape)}."
-        ) from None
 
 
 def _widths(bounds: tuple[float | Tensor, float | Tensor], image: Tensor) -> float | Tensor:

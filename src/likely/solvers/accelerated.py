@@ -8,16 +8,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from likely.solvers.method import (
-    Evaluated,
-    Method,
-    Projection,
-    State,
-    Step,
-    check_rate,
-    column,
-    inner,
-)
+from likely.rows import column, inner
+from likely.settings import check_rate
+from likely.solvers.method import Evaluated, Method, Projection, State, Step
 
 
 @final

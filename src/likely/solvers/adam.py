@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
-from likely.solvers.method import Evaluated, Method, Projection, State, Step, check_kind, check_rate
+from likely.settings import check_kind, check_rate
+from likely.solvers.method import Evaluated, Method, Projection, State, Step
 
 
 @final

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from likely.errors import InvalidInput
-from likely.solvers.method import Evaluated, Method, Projection, State, Step, check_kind, check_rate
+from likely.settings import check_kind, check_rate
+from likely.solvers.method import Evaluated, Method, Projection, State, Step
 
 
 @final

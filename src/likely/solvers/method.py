@@ -9,10 +9,11 @@ from numbers import Integral, Real
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from likely.errors import InvalidInput, InvalidType
+from likely.errors import InvalidInput
+from likely.settings import check_kind
 
 State: TypeAlias = dict[str, Tensor]
 Projection: TypeAlias = Callable[[Tensor], Tensor]
@@ -85,32 +86,6 @@ class Method(ABC):
             project: onto the set.
             generator: to draw from.
         """
-
-
-def check_kind(name: str, value: object, kind: type) -> None:
-    """Raise InvalidType unless a setting is a number of this kind, `Real` or `Integral`."""
-    if not isinstance(value, kind):
-        expected = "a whole number" if kind is Integral else "a number"
-        raise InvalidType(f"{name} is {value!r:.80}; expected {expected}.")
-
-
-def check_rate(name: str, rate: float | Tensor) -> None:
-    """Raise InvalidType unless a rate or scale is a number, InvalidInput unless it is positive."""
-    if not isinstance(rate, Tensor):
-        check_kind(name, rate, Real)
-    given = torch.as_tensor(rate)
-    if not ((given > 0) & given.isfinite()).all():
-        raise InvalidInput(f"{name} is {rate}; expected a positive, finite number.")
-
-
-def column(numbers: Shaped[Tensor, " batch"], x: Shaped[Tensor, "batch *event"]) -> Tensor:
-    """Return one number for each row in a shape that broadcasts to x."""
-    return numbers.reshape(-1, *[1] * (x.ndim - 1))
-
-
-def inner(a: Float[Tensor, "batch *event"], b: Float[Tensor, "batch *event"]) -> Tensor:
-    """Return the inner product of each row, `(batch,)`."""
-    return (a * b)[:, None].flatten(1).sum(1)
 
 
 def descends(

@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from likely.density import value_and_gradient
 from likely.errors import InvalidInput, InvalidType
+from likely.rows import column
 from likely.seeds import generator_for
 from likely.sets import Box, ConvexSet
 from likely.sets.convex import largest, rows_of
-from likely.solvers.method import Evaluated, Method, State, column
+from likely.solvers.method import Evaluated, Method, State
 from likely.solvers.solution import Iterate, Solution, Status
 from likely.solvers.spectral import SpectralProjectedGradient
 
@@ -185,27 +187,6 @@ def stationarity(
     moved = x - grad
     # Where x is so large that it swallows its slope, only the slope itself tells.
     return largest(torch.where(moved == x, grad, within.project(moved) - x).abs())
-
-
-def value_and_gradient(
-    fun: Function, x: Float[Tensor, "batch *event"]
-) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch *event"]]:
-    """Return f(x) and its gradient, or raise InvalidInput where fun does not fit."""
-    with torch.inference_mode(False), torch.enable_grad():
-        point = x.clone().requires_grad_()
-        value = fun(point)
-        grad = None
-        if isinstance(value, Tensor) and value.shape == x.shape[:1] and value.requires_grad:
-            (grad,) = torch.autograd.grad(value.sum(), point, allow_unused=True)
-        if grad is None:
-            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            flat = isinstance(value, Tensor) and value.shape == x.shape[:1]
-            raise InvalidInput(
-                f"the function, or log p, returned {got} for input {tuple(x.shape)}"
-                + (", which does not depend on its input" if flat else "")
-                + f"; expected a tensor of shape ({x.shape[0]},) that is differentiable in its input."
-            )
-    return value.detach(), grad
 
 
 _STATUS = list(Status)

@@ -10,17 +10,9 @@ import torch
 from torch import Tensor
 
 from likely.errors import InvalidInput
-from likely.solvers.method import (
-    Evaluated,
-    Method,
-    Projection,
-    State,
-    Step,
-    check_kind,
-    column,
-    descends,
-    inner,
-)
+from likely.rows import column, inner
+from likely.settings import check_kind
+from likely.solvers.method import Evaluated, Method, Projection, State, Step, descends
 
 
 @final
