@@ -1,6 +1,6 @@
 """How well what is missing of MNIST digits is restored: six masks, 500 test images, ten ways.
 
-    python benchmarks/regression.py --minutes M -o regression.pt  # the time that the model's card states
+    python benchmarks/regression.py --minutes M -o regression.pt  # the time on the model's card
     LIKELY_DATA=... python benchmarks/restoration.py --regression regression.pt
 
 PSNR is over missing pixels only, the mean of that of each image; SSIM is over whole images; log p is

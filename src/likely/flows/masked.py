@@ -109,7 +109,7 @@ class MaskedFlow(ExactDensity):
     ) -> Float[Tensor, "n *event"]:
         """Return n independent draws with nothing measured, `(n, *event_shape)`."""
         nothing = self._like.new_zeros(1, *self.event_shape)
-        return self.sample_given(nothing, nothing > 0, n, seed, generator)[0][:, 0]
+        return self.sample_given(nothing, nothing > 0, n, generator, seed)[0][:, 0]
 
     @torch.no_grad()
     def sample_given(
@@ -117,8 +117,8 @@ class MaskedFlow(ExactDensity):
         image: Float[Tensor, "batch *event"],
         observed: Bool[Tensor, "*shape"],
         n: int,
-        seed: int | None = None,
         generator: torch.Generator | None = None,
+        seed: int | None = None,
     ) -> tuple[Float[Tensor, "n batch *event"], Float[Tensor, "n batch"]]:
         """Return n independent completions of each row, and their `log p(missing | measured)`.
 
