@@ -18,12 +18,13 @@ from likely.cli.common import (
     Device,
     Json,
     Messages,
-    ModelName,
     Quiet,
     Seed,
+    check_picture,
     device_of,
     print_json,
 )
+from likely.cli.completions import complete_picture
 from likely.cli.pictures import read_for, write_history
 from likely.data import read_image, write_image
 from likely.data.images import check_image_name
@@ -39,6 +40,7 @@ METHODS: dict[str, Method] = {
 
 
 def inpaint(
+    ctx: typer.Context,
     image: Annotated[Path, typer.Argument(help="The damaged picture.")],
     missing: Annotated[
         Path,
@@ -47,8 +49,29 @@ def inpaint(
             help="A mask of the same size, WHITE where pixels are missing (half white counts).",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The restored picture to write.")],
-    model: ModelName = "mnist-nice",
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="The restored picture to write; with --samples, the sheet."),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A model that ships with likely, or a file; if left out, mnist-nice, or "
+            "mnist-complete with --samples.",
+        ),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            help="Draw so many plausible completions instead of the most likely one, and write a "
+            "sheet: what was measured, their mean, how sure it is, and all of them."
+        ),
+    ] = None,
+    mean: Annotated[
+        Path | None, typer.Option(help="With --samples: also write their mean, as a plain picture.")
+    ] = None,
     method: Annotated[
         Literal["adam", "plain", "paper"],
         typer.Option(
@@ -79,7 +102,9 @@ def inpaint(
     fast: Annotated[
         bool,
         typer.Option(
-            "--fast", help="Search with a bfloat16 copy of the model; log p is still reported in full."
+            "--fast",
+            help="Search with a bfloat16 copy of the model; log p is still reported in full. "
+            "With --samples and a conditional model, draw from the copy.",
         ),
     ] = False,
     history: Annotated[
@@ -92,12 +117,21 @@ def inpaint(
 ) -> None:
     """Fill in missing pixels by maximum likelihood; measured pixels are kept exactly."""
     messages = Messages(quiet)
-    check_image_name(out)
-    check_writable(out)
+    if samples is None:
+        check_image_name(out)
+        check_writable(out)
+    else:
+        _check_samples(ctx, samples)
+        check_picture(out)
+    if mean is not None:
+        if samples is None:
+            raise InvalidInput("--mean is the mean of completions; say how many with --samples.")
+        check_image_name(mean)
+        check_writable(mean)
     if history is not None:
         check_image_name(history, ".gif")
         check_writable(history)
-    _check_names(image, missing, out, history)
+    _check_names(image, missing, out, history, mean)
     if not 0 <= bounds[0] <= 1 or not 0 <= bounds[1] <= 1:
         raise InvalidInput(
             f"--bounds is {bounds[0]:g} {bounds[1]:g}; pictures hold values from 0 to 1."
@@ -106,9 +140,24 @@ def inpaint(
         raise InvalidInput(f"--tol is {tol:g}; expected less than {width:g}, the width of the bounds.")
     chosen = _method(method, steps, lr, tol)
     where = device_of(device)
+    model = model or ("mnist-nice" if samples is None else "mnist-complete")
     flow = likely.load(model).to(where)
     x = read_for(flow, image, messages).to(where)
-    observed = _observed(missing, x, messages).to(where)
+    observed = _observed(missing, x, messages, samples is not None).to(where)
+    if samples is not None:
+        return complete_picture(
+            flow,
+            x,
+            observed,
+            n=samples,
+            bounds=bounds,
+            fast=fast,
+            out=out,
+            mean=mean,
+            seed=seed,
+            messages=messages,
+            about={"model": model} if as_json else None,
+        )
 
     iterates: list[Tensor] = []
     begin = time.perf_counter()
@@ -187,7 +236,21 @@ def _method(name: str, steps: int | None, lr: float | None, tol: float | None) -
     return dataclasses.replace(METHODS[name], **given)  # type: ignore[arg-type]
 
 
-def _check_names(image: Path, missing: Path, out: Path, history: Path | None) -> None:
+def _check_samples(ctx: typer.Context, samples: int) -> None:
+    """Raise where completions are asked for together with what only the most likely one has."""
+    if samples < 1:
+        raise InvalidInput(f"--samples is {samples}; expected at least 1.")
+    for name in ("method", "steps", "lr", "tol", "start", "history"):
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InvalidInput(
+                f"--{name} is of the search for the most likely picture; leave it out with --samples."
+            )
+
+
+def _check_names(
+    image: Path, missing: Path, out: Path, history: Path | None, mean: Path | None
+) -> None:
     """Raise before one file of the command replaces another."""
     taken: dict[Path, str] = {}
     for name, path in (
@@ -195,17 +258,18 @@ def _check_names(image: Path, missing: Path, out: Path, history: Path | None) ->
         ("--missing", missing),
         ("--out", out),
         ("--history", history),
+        ("--mean", mean),
     ):
         if path is None:
             continue
-        if path.resolve() in taken and name in ("--out", "--history"):
+        if path.resolve() in taken and name.startswith("--") and name != "--missing":
             raise InvalidInput(
                 f"{name} and {taken[path.resolve()]} are both {path}; give each result its own name."
             )
         taken[path.resolve()] = name
 
 
-def _observed(path: Path, x: Tensor, messages: Messages) -> Tensor:
+def _observed(path: Path, x: Tensor, messages: Messages, allow_nothing: bool) -> Tensor:
     """Read a mask that is white where pixels are missing, as observed = True where it is not."""
     mask = read_image(path, 1)
     if mask.shape[2:] != x.shape[2:]:
@@ -214,7 +278,7 @@ def _observed(path: Path, x: Tensor, messages: Messages) -> Tensor:
             f"{x.shape[2]}x{x.shape[3]}; expected one size."
         )
     missing = mask >= 0.5
-    if missing.all():
+    if missing.all() and not allow_nothing:
         raise InvalidInput(f"mask {path} is white everywhere: nothing was measured, nothing to go by.")
     faint = int(((mask > 0) & ~missing).sum())
     if faint and not missing.any():
