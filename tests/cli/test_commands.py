@@ -419,7 +419,8 @@ def test_demo_writes_one_picture_and_one_table(folder, run):
     code, out, _ = run("demo", "-n", 2, "--json", "-q")
     report = json.loads(out)
     assert code == 0 and Path("demo.png").stat().st_size > 5000
-    assert [w["way"] for w in report["ways"]] == ["plain recipe", "paper's recipe", "default"]
+    ways = ["plain recipe", "paper's recipe", "default", "mean of 64", "completion 1", "completion 2"]
+    assert [w["way"] for w in report["ways"]] == ways
     assert all(w["violation"] == 0 for w in report["ways"])
     best = max(w["log_prob"] for w in report["ways"])
     assert best > report["log_prob_originals"]

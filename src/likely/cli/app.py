@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 #: the first sentence of each command's help, which `likely --help` shows without importing it
 COMMANDS = {
-    "demo": "Restore digits that the model never saw, in three ways; write a picture, print a table.",
+    "demo": "Restore digits that no model saw, and complete them; write a picture, print a table.",
     "inpaint": "Fill in missing pixels by maximum likelihood; measured pixels are kept exactly.",
     "score": "Print log p of each picture in nats, and its bits per dimension once dequantised.",
     "sample": "Draw pictures from a model and write them as one grid, clipped to [0, 1].",

@@ -118,7 +118,7 @@ def draw_sheet(out: Path, x: Tensor, observed: Tensor, c: Completions, width: Te
         axis.imshow(picture, interpolation="nearest")
         axis.set_title(title, fontsize=10)
     spread = top[2].imshow(
-        width[0].amax(0).cpu(), cmap="magma", vmin=0, vmax=max(width.max().item(), 1e-3)
+        width[0].amax(0).cpu().numpy(), cmap="magma", vmin=0, vmax=max(width.max().item(), 1e-3)
     )
     top[2].set_title("90% interval, width", fontsize=10)
     above.colorbar(spread, ax=top[2], shrink=0.8)

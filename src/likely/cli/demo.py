@@ -1,4 +1,4 @@
-"""likely demo: damaged digits restored in three ways, as one picture and one table."""
+"""likely demo: damaged digits restored in three ways and completed, as one picture and one table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from likely.cli.common import Device, Json, Messages, Quiet, Seed, check_picture
 from likely.data import digits
 from likely.errors import InvalidInput
 from likely.files import write_whole
-from likely.restore import Restoration, psnr
+from likely.restore import psnr
 from likely.sets import Box, Observed
 from likely.solvers import Annealed, Method, ProjectedAdam, ProjectedGradient
 
@@ -27,6 +27,9 @@ WAYS: dict[str, tuple[Method, str]] = {
     "paper's recipe": (Annealed(), "uniform"),
     "default": (ProjectedAdam(), "given"),
 }
+
+#: completions of each digit
+DRAWS = 64
 
 
 def demo(
@@ -40,7 +43,7 @@ def demo(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Restore digits that the model never saw, in three ways; write a picture, print a table."""
+    """Restore digits that no model saw, and complete them; write a picture, print a table."""
     messages = Messages(quiet)
     if what == "ruin":
         from likely.cli.ruin_story import tell
@@ -62,25 +65,36 @@ def demo(
     damaged = truth.masked_fill(missing, 1.0)
     allowed = Box(0.0, 1.0) & Observed(observed, truth)
 
-    results: dict[str, Restoration] = {}
+    pictures = {"original": truth, "damaged": damaged}
     rows = []
+
+    def note(way: str, image: Tensor, log_prob: Tensor, seconds: float) -> None:
+        pictures[way] = image
+        rows.append(
+            {
+                "way": way,
+                "log_prob": log_prob.mean().item(),
+                "psnr": psnr(image, truth, missing).mean().item(),
+                "violation": allowed.violation(image).max().item(),
+                "seconds": seconds,
+            }
+        )
+
     for way, (method, start) in WAYS.items():
         messages.say(f"{way}: {method.steps:,} steps")
         begin = time.perf_counter()
         result = likely.inpaint(flow, damaged, observed, method=method, start=start, seed=seed)  # type: ignore[arg-type]
-        results[way] = result
-        rows.append(
-            {
-                "way": way,
-                "log_prob": result.log_prob.mean().item(),
-                "psnr": psnr(result.image, truth, missing).mean().item(),
-                "violation": allowed.violation(result.image).max().item(),
-                "seconds": time.perf_counter() - begin,
-            }
-        )
+        note(way, result.image, result.log_prob, time.perf_counter() - begin)
+    messages.say(f"completions: {DRAWS} draws by digits-complete")
+    begin = time.perf_counter()
+    c = likely.complete(likely.load("digits-complete").to(where), damaged, observed, DRAWS, seed=seed)
+    seconds = time.perf_counter() - begin
+    with torch.no_grad():
+        note(f"mean of {DRAWS}", c.mean, flow.log_prob(c.mean), seconds)
+        for i in range(2):
+            note(f"completion {i + 1}", c.samples[i], flow.log_prob(c.samples[i]), seconds / DRAWS)
     with torch.no_grad():
         originals = flow.log_prob(truth).mean().item()
-    pictures = {"original": truth, "damaged": damaged} | {k: r.image for k, r in results.items()}
     _draw(out, pictures, missing, min(number, 10))
 
     if as_json:

@@ -42,7 +42,8 @@ def card_text(name: str, config: dict[str, Any], card: dict[str, Any]) -> str:
     lines = [f"# {name}", "", f"Model: `{config}`", ""]
     lines += [f"- {key}: {value}" for key, value in _figures(card).items()]
     if card.get("learning_curve"):
-        train = "train, with dropout" if config.get("dropout") else "train"
+        kinds = {"dropout": "train, with dropout", "cells": "train, random masks"}
+        train = next((kinds[name] for name in kinds if config.get(name)), "train")
         lines += ["", f"| step | {train} | held-out |", "|---|---|---|"]
         lines += [
             f"| {h['step']:,} | {h['train']:.1f} | {h['valid']:.1f} |" for h in card["learning_curve"]
