@@ -51,7 +51,7 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
 #: shown, and not run: they need the original MNIST files, or about a minute and write a picture
-NOT_RUN = ("convergence", "restore_mnist", "vae")
+NOT_RUN = ("completions_mnist", "convergence", "restore_mnist", "vae")
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",

@@ -238,3 +238,17 @@ def test_outside_and_nan(make):
     x[0, 0, 0, 1], x[1, 0, 0, 1] = 1.5, math.nan
     log_p = flow.log_prob_given(x, SOME)
     assert log_p[0] == -math.inf and log_p[1].isnan() and log_p[2].isfinite()
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_the_mean_of_n_draws_errs_by_one_and_one_nth(make, n):
+    # Truth and draws from one law; a z-test with a false alarm once in 1e6.
+    flow = make(blocks=2)
+    image = uniform(1, 1, 3, 2).expand(6000, 1, 3, 2)
+    truth = flow.sample_given(image, SOME, 1, seed=1)[0][0]
+    mean = flow.sample_given(image, SOME, n, seed=2)[0].mean(0)
+    centre = truth.mean(0)
+    error = (mean - truth).square().flatten(1).sum(1)
+    least = (truth - centre).square().flatten(1).sum(1)
+    gap = error - (1 + 1 / n) * least
+    assert abs(gap.mean()) < 4.8916 * gap.std() / len(gap) ** 0.5
