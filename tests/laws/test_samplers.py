@@ -94,7 +94,6 @@ def test_every_step_keeps_measured_values_and_bounds(
     low, high = ((0.0, 0.0), (1.0, 1.0)) if case.conditional else ((0.1, 0.3), (0.35, 0.95))
     problem = target(MIXTURE, dtype, low, high, rows=50)
     problem.image.flatten(1)[::2, 0] = -0.0
-    problem.low.flatten(1)[::2, 0] = -1.0
     method = case.method if case.conditional else replace(case.method, chains=3)
     draws = sample(problem, 5, method, torch.Generator().manual_seed(0), seen.append)
     assert draws.x.shape == (5, 50, 1, 2, 2) and draws.log_prob.shape == (5, 50)
