@@ -51,7 +51,7 @@ def ess(traces: Float[Tensor, "*batch chains draws"]) -> Float[Tensor, "*batch"]
     `rho_t = 1 - (W - mean of their autocovariances at lag t) / V`, `V = (n - 1)/n W + B` as in `rhat`,
     so that chains that disagree are worth little. The sum runs over Geyer's initial monotone sequence:
     pairs of neighbours, up to the first that is not positive, each at most the one before. At most
-    `m n log10(m n)` is reported; NaN for constant traces.
+    `m n log10(m n)` is reported (m n, if that is less than 10); NaN for constant traces.
 
     Raises:
         InvalidInput: there are fewer than 4 draws.

@@ -24,7 +24,7 @@ class Hamiltonian(Leapfrog):
         >>> method = Hamiltonian(leapfrogs=8, temperatures=(1.0, 2.0, 4.0))
     """
 
-    leapfrogs: int = 16
+    leapfrogs: int = 8
 
     def __post_init__(self) -> None:
         super().__post_init__()

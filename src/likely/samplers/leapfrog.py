@@ -51,8 +51,8 @@ class Leapfrog(Sampler):
     """
 
     step: float | None = None
-    warmup: int = 200
-    thin: int = 10
+    warmup: int = 300
+    thin: int = 25
     chains: int = 4
     target: float = 0.8
     temperatures: Sequence[float] = (1.0,)
@@ -140,7 +140,7 @@ class Leapfrog(Sampler):
         if warming:
             adapting.update(accepted)
             if scales.update(k, x):
-                adapting.restart(adapting.settled())
+                adapting.restart(adapting.exploring())
         temps = len(self.temperatures)
         if temps > 1:
             order, _ = exchange(k, log_p.view(len(x), -1, temps), state["inverse"], generator)
