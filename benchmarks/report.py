@@ -22,11 +22,10 @@ from pathlib import Path
 
 Cell = str | int | float | None
 
-#: named with their versions where they are installed
-PACKAGES = (
-    *("likely", "torch", "numpy", "zuko", "nflows", "normflows", "FrEIA", "pyproximal", "jax"),
-    *("optax", "jaxopt", "pyro-ppl", "storchastic", "openturns"),
-)
+#: named with their versions where they take part; some modules have another name than their package
+PACKAGES = ["likely", "torch", "numpy", "zuko", "nflows", "normflows", "FrEIA"]
+PACKAGES += ["pyproximal", "jax", "optax", "jaxopt", "pyro", "storch", "openturns"]
+OTHER_NAMES = {"pyro": "pyro-ppl", "storch": "storchastic"}
 #: of a float, in files and in tables
 DIGITS = 4
 
@@ -40,7 +39,6 @@ class Report:
             "machine": machine(),
             "date": datetime.now(UTC).date().isoformat(),
             "command": command(),
-            "versions": versions(),
         }
         self.tables: list[dict[str, object]] = []
 
@@ -74,7 +72,7 @@ class Report:
         if self.file:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             new = self.file.with_suffix(".new")
-            content = self.head | {"tables": self.tables}
+            content = self.head | {"versions": versions(), "tables": self.tables}
             new.write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
             new.replace(self.file)
 
@@ -144,11 +142,6 @@ def command() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of all packages that take part and are installed."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    """Return the versions of Python and of all packages that take part: that have been imported."""
+    imported = [OTHER_NAMES.get(name, name) for name in PACKAGES if name in sys.modules]
+    return {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in imported}
