@@ -104,7 +104,8 @@ def train(
         messages = Messages(quiet or group.rank > 0)
         rows = data.load_data(data_name)
         few = len(rows.train) < FEW
-        chosen: dict[str, Any] = {"steps": steps, "batch": batch, "lr": lr, "weight_decay": weight_decay}
+        chosen: dict[str, Any] = {"steps": steps, "batch": batch, "lr": lr}
+        chosen["weight_decay"] = weight_decay
         recipe = dataclasses.replace(
             FEW_ROWS if few else MANY_ROWS,
             **{name: value for name, value in chosen.items() if value is not None},
