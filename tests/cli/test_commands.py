@@ -419,10 +419,11 @@ def test_train_suits_itself_to_how_many_rows_there_are(folder, run, monkeypatch)
     "steps, said", [(14_000, "about 47 min for 14,000 steps"), (100_000, "about 5.6 hours"), (300, "")]
 )
 def test_train_says_how_long_it_will_take(capsys, monkeypatch, steps, said):
-    clock = iter(range(1000))
-    monkeypatch.setattr("likely.cli.train.time.monotonic", lambda: next(clock) * 2.0)
+    now = [0.0]
+    monkeypatch.setattr("likely.cli.train.time.monotonic", lambda: now[0])
     bar = Bar(Messages(quiet=False), dims=64, levels=17)
     for k in range(30):
+        now[0] += 0.2 if k >= 5 else 100.0
         bar.update(Progress(k + 1, steps, -3.0, None, None))
     err = capsys.readouterr().err
     assert err.count("about") == bool(said) and said in err

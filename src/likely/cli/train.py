@@ -188,8 +188,8 @@ def _sizes(model: str, **given: Any) -> dict[str, Any]:
     return chosen
 
 
-#: steps after which the time of all of them is estimated
-TIMED = 10
+#: the time of all steps is estimated from these; the first ones are slower
+TIMED = (5, 20)
 
 
 def _minutes(seconds: float) -> str:
@@ -202,7 +202,7 @@ class Bar:
     def __init__(self, messages: Messages, dims: int, levels: int) -> None:
         self.dims, self.levels, self.messages = dims, levels, messages
         self.shown: float | None = None
-        self.began, self.updates = time.monotonic(), 0
+        self.updates, self.began = 0, 0.0
         self.progress = Progress(
             BarColumn(24),
             MofNCompleteColumn(),
@@ -223,8 +223,11 @@ class Bar:
     def update(self, now: training.Progress) -> None:
         """Show one step; once, how long all of them may take, if that is a minute or more."""
         self.updates += 1
-        if self.updates == TIMED:
-            seconds = (time.monotonic() - self.began) / TIMED * (now.steps - now.step)
+        if self.updates == TIMED[0]:
+            self.began = time.monotonic()
+        if self.updates == TIMED[1]:
+            each = (time.monotonic() - self.began) / (TIMED[1] - TIMED[0])
+            seconds = each * (now.steps - now.step)
             if seconds >= 60:
                 self.messages.say(
                     f"about {_minutes(seconds)} for {now.steps:,} steps, unless held-out data say stop "
