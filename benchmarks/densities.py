@@ -1,20 +1,20 @@
 """Densities of MNIST: bits/dim on the test set for the same processor time, beside normflows and zuko.
 
-    OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python benchmarks/densities.py --minutes 12
+    OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python benchmarks/densities.py --minutes 10 --pilot 0.4
 
 Every contestant sees the same rows, dequantised the same way, in batches of 64, and is trained by
 `likely.training.fit`: AdamW, warm-up and cosine sized to the budget, clipped gradients, averaged
 weights. So what differs is the model and its speed. Peers run in float32, as their examples do; each
 gets the best of its candidates (model, preprocessing, learning rate) in short pilots. The figures count
-every Jacobian, that of the preprocessing included. Results are printed, and written to --out.
+every Jacobian, that of the preprocessing included.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import math
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -25,6 +25,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from report import Cell, Report
 from torch import Tensor, nn
 
 from likely import data, flows, training
@@ -187,21 +188,22 @@ def train(
     return found | {"curve": curve}
 
 
-def line(library: str, found: dict[str, Any]) -> str:
-    return (
-        f"{library:10} {found['model']:24} lr {found['lr']:<7g} {found['parameters'] / 1e6:5.2f} M "
-        f"{found['steps']:6,} steps {found['minutes']:6.2f} min {found['test']:8.4f} bits/dim"
-    )
+def as_row(library: str, found: dict[str, Any]) -> list[Cell]:
+    """Return what was found as a row of a table, and show it."""
+    sizes = [found["lr"], found["parameters"] / 1e6, found["steps"]]
+    row = [library, found["model"], *sizes, found["minutes"], found["test"]]
+    print(row, file=sys.stderr, flush=True)
+    return row
 
 
-def draw(results: dict[str, dict[str, Any]], file: Path) -> None:
+def draw(curves: list[list[Any]], file: Path) -> None:
     """Bits/dim of held-out rows over processor time."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    for library, found in results.items():
-        xs, ys = zip(*((p["minutes"], p["bits"]) for p in found["curve"]), strict=True)
-        axes.plot(xs, ys, marker=".", label=f"{library}: {found['model']}")
+    for library in dict.fromkeys(row[0] for row in curves):
+        points = [row[1:] for row in curves if row[0] == library]
+        axes.plot(*zip(*points, strict=True), marker=".", label=library)
     axes.set(xlabel="minutes of processor time", ylabel="held-out bits/dim")
     axes.legend()
     figure.savefig(file, dpi=120)
@@ -211,39 +213,51 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--minutes", type=float, default=12, help="of processor time, for each library")
     parser.add_argument("--pilot", type=float, default=0.5, help="minutes for each candidate")
-    parser.add_argument("--only", nargs="+", help="train these libraries, and keep the others in --out")
-    parser.add_argument("--out", type=Path, default=Path("densities.json"))
+    parser.add_argument("--only", nargs="+", help="train these libraries")
     parser.add_argument("--figure", type=Path, help="where to draw the curves")
-    parser.add_argument("--draw", type=Path, help="only draw the curves of this file")
-    options = parser.parse_args()
+    parser.add_argument("--draw", type=Path, help="only draw the curves of this file of --json")
+    options, report = Report.begin(parser)
     if options.draw:
-        draw(json.loads(options.draw.read_text())["results"], options.figure)
+        tables = {t["name"]: t for t in json.loads(options.draw.read_text())["tables"]}
+        draw(tables["curves"]["rows"], options.figure)
         return
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     rows = data.load_data("mnist")
-    pilots, results = {}, {}
-    if options.only and options.out.exists():
-        before = json.loads(options.out.read_text())
-        pilots, results = before["pilots"], before["results"]
+    pilots, results, curves = [], [], []
     for library, candidates in contestants().items():
         if options.only and library not in options.only:
             continue
         tried = [
             train(c, options.pilot, rows, rows.test[:1000], 1) for c in candidates[1:] and candidates
         ]
-        for found in tried:
-            print("pilot     ", line(library, found), flush=True)
-        pilots[library] = [{k: v for k, v in found.items() if k != "curve"} for found in tried]
+        pilots += [as_row(library, found) for found in tried]
         best = min(range(len(tried)), key=lambda i: tried[i]["test"]) if tried else 0
-        results[library] = train(candidates[best], options.minutes, rows, rows.test)
-        print(line(library, results[library]), flush=True)
-        versions = {name: importlib.metadata.version(name) for name in ("torch", "normflows", "zuko")}
-        options.out.write_text(
-            json.dumps({"versions": versions, "pilots": pilots, "results": results}, indent=1)
-        )
+        found = train(candidates[best], options.minutes, rows, rows.test)
+        results.append(as_row(library, found))
+        curves += [[library, point["minutes"], point["bits"]] for point in found.get("curve", [])]
+    columns = [
+        "library",
+        "model",
+        "learning rate",
+        "million parameters",
+        "steps",
+        "minutes",
+        "bits/dim",
+    ]
+    report.table(
+        "results",
+        "Bits/dim of MNIST for the same processor time",
+        columns,
+        results,
+        "All test images, dequantised once; one thread, batches of 64; minutes include evaluations.",
+    )
+    if pilots:
+        title = f"Candidates of the peers, after {options.pilot:g} minutes each"
+        report.table("pilots", title, columns, pilots, "The first 1,000 test images.")
+    report.table("curves", "Held-out bits/dim over time", ["library", "minutes", "bits/dim"], curves)
     if options.figure:
-        draw(results, options.figure)
+        draw(curves, options.figure)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Flows side by side with nflows, normflows, FrEIA and zuko, where they have the layer.
 
-    OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python benchmarks/flows.py
+    OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python benchmarks/flows.py --json flows.json
 
-Contestants take turns. A figure is the median of the milliseconds of processor time, and the median of
-the ratios to the first contestant, turn by turn. Peers that are not installed are left out.
+Contestants take turns. A figure is the median of the milliseconds of processor time, and in brackets
+the median of the ratios to the first contestant, turn by turn. Peers that are not installed take no
+part.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from statistics import median
 from types import ModuleType
 
 import torch
+from report import Report
 from torch import Tensor, nn
 
 from likely import flows
@@ -29,8 +31,8 @@ SHAPES = [(48, 8, 64), (192, 8, 16), (512, 4, 16), (12, 14, 64)]
 Run = Callable[[], object]
 
 
-def take_turns(title: str, runs: dict[str, Run], turns: int) -> None:
-    """Print the medians."""
+def take_turns(runs: dict[str, Run], turns: int) -> dict[str, str]:
+    """Return the medians, as they are shown."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()
@@ -40,11 +42,18 @@ def take_turns(title: str, runs: dict[str, Run], turns: int) -> None:
             run()
             seconds[name].append(time.process_time() - start)
     first = next(iter(seconds.values()))
-    cells = []
+    found = {}
     for name, values in seconds.items():
         ratio = median(a / b for a, b in zip(values, first, strict=True))
-        cells.append(f"{name} {1e3 * median(values):.2f} ms ({ratio:.2f})")
-    print(f"{title}: " + " | ".join(cells), flush=True)
+        found[name] = f"{1e3 * median(values):.2f} ({ratio:.2f})"
+    print(found, file=sys.stderr, flush=True)
+    return found
+
+
+def as_rows(found: dict[str, dict[str, str]]) -> tuple[list[str], list[list[str | None]]]:
+    """Return the columns and rows of a table: a case a row, a contestant a column."""
+    names = list(dict.fromkeys(name for case in found.values() for name in case))
+    return names, [[case, *(cells.get(name) for name in names)] for case, cells in found.items()]
 
 
 def peer(name: str) -> ModuleType | None:
@@ -83,8 +92,10 @@ def both_ways(layer: nn.Module, x: Tensor, g: Tensor) -> Run:
     return run
 
 
-def convolutions(turns: int) -> None:
+def convolutions(report: Report, turns: int) -> None:
     """PLU 1x1 convolutions: forward and backward, and the inverse of frozen weights."""
+    there: dict[str, dict[str, str]] = {}
+    back: dict[str, dict[str, str]] = {}
     normflows, nflows, freia = peer("normflows"), peer("nflows.transforms"), peer("FrEIA.modules")
     for channels, side, batch in SHAPES:
         x, g = torch.randn(2, batch, channels, side, side)
@@ -112,11 +123,23 @@ def convolutions(turns: int) -> None:
             )
         title = f"{channels} channels, {side}x{side}, batch {batch}"
         runs = {name: both_ways(layer, x, g) for name, layer in layers.items()}
-        take_turns(f"PLU conv, both ways, {title}", {"dense conv2d": plain} | runs, turns)
+        there[title] = take_turns({"dense conv2d": plain} | runs, turns)
         ours.eval()
         inverses = {"likely": lambda layer=ours, x=x: layer.inverse(x)} | inverses
         with torch.no_grad():
-            take_turns(f"PLU conv, inverse, {title}", inverses, turns)
+            back[title] = take_turns(inverses, turns)
+    note = f"Milliseconds of processor time, medians of {turns} turns; in brackets the ratio to "
+    for name, title, found, first in [
+        (
+            "convolutions",
+            "PLU convolutions, forward and backward",
+            there,
+            "dense conv2d",
+        ),
+        ("inverses", "Their inverses, weights frozen", back, "likely"),
+    ]:
+        columns, rows = as_rows(found)
+        report.table(name, title, ["case", *columns], rows, f"{note}{first}.")
 
 
 def our_glow(blocks: int, channels: int, width: int, reversible: bool = False) -> flows.Chain:
@@ -144,7 +167,7 @@ def training_step(chain: nn.Module, x: Tensor) -> Run:
     return run
 
 
-def glow_steps(turns: int) -> None:
+def glow_steps(report: Report, turns: int) -> None:
     """A Glow training step, 8 blocks, 12 channels, 14x14, hidden 128, batch 64."""
     x = torch.randn(64, 12, 14, 14)
     runs = {"likely": training_step(our_glow(8, 12, 128), x)}
@@ -163,7 +186,14 @@ def glow_steps(turns: int) -> None:
         runs["FrEIA"] = training_step(Turned([framework], lambda layer, x: layer(x)), x)
     runs["likely, reversible"] = training_step(our_glow(8, 12, 128, reversible=True), x)
     runs["its convolutions alone"] = convolutions_alone(8, x)
-    take_turns("Glow training step (zuko and nflows have no Glow)", runs, turns)
+    report.table(
+        "glow",
+        "A Glow training step",
+        ["who", "ms (ratio)"],
+        [*take_turns(runs, turns).items()],
+        f"8 blocks, 12 channels, 14x14, hidden 128, batch 64; processor time, medians of {turns} "
+        "turns. zuko and nflows have no Glow.",
+    )
 
 
 def convolutions_alone(blocks: int, x: Tensor) -> Run:
@@ -191,18 +221,21 @@ def _freia_network(inputs: int, outputs: int) -> nn.Module:
     )
 
 
-def memory() -> None:
+def memory(report: Report) -> None:
     """Peak memory of a training step of 8 and 64 blocks, each in a process of its own."""
     # What is freed goes back to the system at once, so that gaps in the heap do not count as in use.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    rows = []
     for reversible in (False, True):
         peaks = []
         for blocks in (8, 64):
             arguments = [sys.executable, __file__, "--peak", str(blocks), str(int(reversible))]
             done = subprocess.run(arguments, capture_output=True, check=True, env=environment)
             peaks.append(float(done.stdout))
-        kind = "reversible" if reversible else "ordinary"
-        print(f"peak memory of a step, {kind}: 8 blocks {peaks[0]:.0f} MB, 64 blocks {peaks[1]:.0f} MB")
+        rows.append(["reversible" if reversible else "ordinary", *map(round, peaks)])
+    report.table(
+        "memory", "Peak memory of a training step, MB", ["chain", "8 blocks", "64 blocks"], rows
+    )
 
 
 def peak(blocks: int, reversible: bool) -> None:
@@ -226,18 +259,18 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--only", choices=["convolutions", "steps", "memory"], help="one part of it")
     parser.add_argument("--peak", type=int, nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options, report = Report.begin(parser)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     if options.peak:
         peak(options.peak[0], bool(options.peak[1]))
         return
     if options.only in (None, "convolutions"):
-        convolutions(options.turns)
+        convolutions(report, options.turns)
     if options.only in (None, "steps"):
-        glow_steps(max(options.turns // 3, 1))
+        glow_steps(report, max(options.turns // 3, 1))
     if options.only in (None, "memory"):
-        memory()
+        memory(report)
 
 
 if __name__ == "__main__":

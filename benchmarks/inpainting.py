@@ -17,8 +17,6 @@ Ratios are medians over the rounds, each of two runs of the same round.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import resource
 import sys
 import time
@@ -26,6 +24,7 @@ from collections.abc import Callable
 from statistics import median
 
 import torch
+from report import Cell, Report
 from torch import Tensor
 
 import likely
@@ -65,9 +64,8 @@ def ways(flow: Flow, damaged: Tensor, observed: Tensor, steps: int) -> dict[str,
     }
 
 
-def compare(
-    flow: Flow, truth: Tensor, missing: Tensor, steps: int, rounds: int
-) -> list[dict[str, object]]:
+def compare(flow: Flow, truth: Tensor, missing: Tensor, steps: int, rounds: int) -> list[list[Cell]]:
+    """Return a row for each way: seconds, times faster than both loops by hand, log p, PSNR."""
     missing = missing.expand(truth.shape)
     damaged = truth.masked_fill(missing, 1.0)
     runs = ways(flow, damaged, ~missing, steps)
@@ -75,9 +73,9 @@ def compare(
     images = {}
     for i in range(rounds):
         for name, run in runs.items():
-            begin = time.perf_counter()
+            begin = time.process_time()
             images[name] = run()
-            seconds[name].append(time.perf_counter() - begin)
+            seconds[name].append(time.process_time() - begin)
             print(
                 f"\r{len(truth)} images, round {i + 1}: {name:16}", end="", file=sys.stderr, flush=True
             )
@@ -87,30 +85,28 @@ def compare(
     rows = []
     for name in runs:
         faster = {
-            than: median(a / b for a, b in zip(seconds[than], seconds[name], strict=True))
+            than: round(median(a / b for a, b in zip(seconds[than], seconds[name], strict=True)), 2)
             for than in ("newcomer", "careful")
         }
         quality = psnr(images[name], truth, missing).mean().item()
-        row = {"way": name, "seconds": median(seconds[name]), "log_p": log_p[name], "psnr": quality}
-        rows.append({**row, "than_newcomer": faster["newcomer"], "than_careful": faster["careful"]})
+        rows.append([name, median(seconds[name]), *faster.values(), log_p[name], quality])
     return rows
 
 
 def scaling(
     flow: Flow, truth: Tensor, missing: Tensor, sizes: list[int], steps: int
-) -> list[dict[str, object]]:
-    rows = []
+) -> list[list[Cell]]:
+    """Return a row for each number of images: milliseconds an image and step, peak MiB."""
+    rows: list[list[Cell]] = []
     method = ProjectedAdam(steps=steps)
     for number in sizes:
         images = truth.repeat(-(-number // len(truth)), 1, 1, 1)[:number]
         damaged = images.masked_fill(missing, 1.0)
-        begin = time.perf_counter()
+        begin = time.process_time()
         likely.inpaint(flow, damaged, ~missing, method=method, precision=BF16)
-        seconds = time.perf_counter() - begin
+        seconds = time.process_time() - begin
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        rows.append(
-            {"images": number, "ms_each_step": 1e3 * seconds / number / steps, "peak_mib": peak}
-        )
+        rows.append([number, 1e3 * seconds / number / steps, round(peak)])
     return rows
 
 
@@ -124,46 +120,38 @@ def masks() -> dict[str, Tensor]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", required=True, help="a full-size NICE, width 1000 and depth 5")
+    parser.add_argument("--model", required=True, help="a name, such as mnist-nice, or a file")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--numbers", type=int, nargs="*", default=[1, 64], help="of images")
     parser.add_argument("--sizes", type=int, nargs="*", default=[64, 256, 1024, 4096])
     parser.add_argument("--all-masks", action="store_true", help="not the 7x15 hole alone")
-    parser.add_argument("--json", help="also write what was measured to this file")
-    options = parser.parse_args()
+    options, report = Report.begin(parser)
     torch.set_num_threads(options.threads)
 
     flow = likely.load(options.model)
     truth = data.mnist().test / 255
-    report: dict[str, object] = {"machine": platform.processor() or platform.machine()}
-    report |= {"torch": torch.__version__, "threads": options.threads, "steps": options.steps}
     chosen = masks() if options.all_masks else dict([next(iter(masks().items()))])
     for name, missing in chosen.items():
         for number in options.numbers:
             # Image 6 is the one of the plain recipe.
             images = truth[6:7] if number == 1 else truth[:number]
             rounds = options.rounds * (3 if number == 1 else 1)
-            rows = compare(flow, images, missing, options.steps, rounds)
-            report[f"{name}, {number}"] = rows
-            print(f"\n{number} image(s), {name} missing; medians of {rounds} rounds")
-            print(f"{'':16} seconds  x newcomer  x careful     log p   PSNR")
-            for r in rows:
-                print(
-                    f"{r['way']:16}{r['seconds']:8.2f}{r['than_newcomer']:12.2f}{r['than_careful']:11.2f}"
-                    f"{r['log_p']:10.1f}{r['psnr']:7.2f}",
-                    flush=True,
-                )
-    rows = scaling(flow, truth[:64], masks()["left half"], options.sizes, 20)
-    report["scaling"] = rows
-    print("\nThe default method in bfloat16, 20 steps, in chunks of 512 images")
-    for r in rows:
-        cost, peak = r["ms_each_step"], r["peak_mib"]
-        print(f"{r['images']:6} images: {cost:.3f} ms an image and step, peak {peak:.0f} MiB")
-    if options.json:
-        with open(options.json, "w") as file:  # noqa: PTH123
-            json.dump(report, file, indent=1)
+            report.table(
+                f"{name.split()[0].strip('%').lower()}-{number}",
+                f"{number} picture{'s' * (number > 1)}, {name} missing",
+                ["way", "seconds", "x newcomer", "x careful", "log p", "PSNR"],
+                compare(flow, images, missing, options.steps, rounds),
+                f"{options.model}, {options.steps} steps, {options.threads} thread(s), processor time, "
+                f"medians of {rounds} round(s).",
+            )
+    report.table(
+        "sizes",
+        "The default method in bfloat16, 20 steps, chunks of 512",
+        ["pictures", "ms a picture and step", "peak MiB"],
+        scaling(flow, truth[:64], masks()["left half"], options.sizes, 20),
+    )
 
 
 if __name__ == "__main__":

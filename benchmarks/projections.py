@@ -20,13 +20,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -34,6 +32,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_
 
 import numpy as np
 import torch
+from report import Cell, Report
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -156,9 +155,9 @@ def measure(kind: str, y: Tensor, modules: dict, rounds: int, at_least: float) -
     for _ in range(rounds):  # each in turn goes first: memory is dear to whoever asks for it first
         order = [*order[1:], order[0]]
         taken.append({k: seconds(calls[k], times[k]) / shares.get(k, 1.0) for k in order})
-    ratios = {peer: median(t[peer] / t["ours"] for t in taken) for peer in shares}
+    ratios = {peer: round(median(t[peer] / t["ours"] for t in taken), 2) for peer in shares}
     for least in {"floor", "eager"} & set(calls):
-        ratios[least] = median(t["ours"] / t[least] for t in taken)
+        ratios[least] = round(median(t["ours"] / t[least] for t in taken), 2)
     ns = 1e9 * median(t["ours"] for t in taken) / y.numel()
     return {"ns": ns, "calls": counted.number, "ratios": ratios, "marks": marks}
 
@@ -167,8 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer sizes, rounds and entries")
     parser.add_argument("--only", nargs="*", default=list(OURS), choices=list(OURS), help="these sets")
-    parser.add_argument("--json", type=Path, help="also write every figure to this file")
-    options = parser.parse_args()
+    options, report = Report.begin(parser)
     if not MALLOC.keys() <= os.environ.keys():
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | MALLOC)
     torch.set_num_threads(1)
@@ -183,43 +181,39 @@ def main() -> None:
     most, rounds, at_least = (10**6, 5, 0.002) if options.quick else (10**7, 9, 0.005)
     sizes = [10, 1000, 10**6] if options.quick else [10**k for k in range(1, 7)]
     batches = [1, 100, 10**4] if options.quick else [10**k for k in range(5)]
-    left_out = [f"{b} x {n}" for b in batches for n in sizes if b * n > most]
-    print(f"left out, as they have more than {most:,} entries: {', '.join(left_out)}")
-    print(
-        "ns: ours, per entry; floor, eager: ours / that, 1 is best; peers: peer / ours, above 1 we win"
-    )
     names = ["floor", "eager", *modules]
-    print(
-        f"{'set':15} {'batch':>6} {'n':>8} {'ns':>10} {'calls':>6} "
-        + " ".join(f"{n:>11}" for n in names)
-    )
-    found = []
+    rows: list[list[Cell]] = []
+    found: list[tuple[str, str, float]] = []
     for kind, b, n in [
         (k, b, n) for k in options.only for b in batches for n in sizes if b * n <= most
     ]:
         y = 2 * torch.randn(b, n, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             row = measure(kind, y, modules, rounds, at_least)
-        found.append({"set": kind, "batch": b, "n": n, **row})
         ratios, marks = row["ratios"], row["marks"]
-        cells = [f"{ratios[m]:.2f}{marks.get(m, '')}" if m in ratios else "-" for m in names]
-        print(
-            f"{kind:15} {b:6} {n:8} {row['ns']:10.2f} {row['calls']:6} "
-            + " ".join(f"{c:>11}" for c in cells),
-            flush=True,
-        )
-    all_ratios = [
-        (f"{f['set']} {f['batch']} x {f['n']}", *r) for f in found for r in f["ratios"].items()
-    ]
-    over = [f"{place} ({r:.2f})" for place, name, r in all_ratios if name == "floor" and r > 2]
-    floors = sum(name == "floor" for _, name, _ in all_ratios)
-    peers = [r for r in all_ratios if r[1] in modules]
-    lost = [f"{place} to {name} ({r:.2f})" for place, name, r in peers if r < 1]
-    races = len(peers)
-    print(f"\nmore than twice the floor, {len(over)} of {floors}: {'; '.join(over) or 'none'}")
-    print(f"lost to a peer, {len(lost)} of {races}: {'; '.join(lost) or 'none'}")
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
+        cells = [f"{ratios[m]:.2f}{marks[m]}" if marks.get(m) else ratios.get(m) for m in names]
+        rows.append([kind, b, n, row["ns"], row["calls"], *cells])
+        found += [(f"{kind} {b} x {n}", *ratio) for ratio in ratios.items()]
+        print(rows[-1], file=sys.stderr, flush=True)
+    left_out = [f"{b} x {n}" for b in batches for n in sizes if b * n > most]
+    report.table(
+        "all",
+        "Projections",
+        ["set", "batch", "n", "ns", "calls", *names],
+        rows,
+        "ns: ours, per entry, of processor time; floor, eager: ours / that, 1 is best; peers: peer / "
+        f"ours, above 1 we win; medians of {rounds} rounds. ~ some rows timed and scaled up; ! another "
+        f"answer. Left out, as they have more than {most:,} entries: {', '.join(left_out)}.",
+    )
+    floors, races = [r for r in found if r[1] == "floor"], [r for r in found if r[1] in modules]
+    over = [[place, "floor", ratio] for place, _, ratio in floors if ratio > 2]
+    lost = [[place, peer, ratio] for place, peer, ratio in races if ratio < 1]
+    if over:
+        note = f"{len(over)} of {len(floors)}; figures are ours / floor."
+        report.table("over", "More than twice the floor", ["where", "against", "ratio"], over, note)
+    if lost:
+        note = f"{len(lost)} of {len(races)}; figures are peer / ours."
+        report.table("lost", "Lost to a peer", ["where", "against", "ratio"], lost, note)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,16 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent / "benchmarks")]
 
 # Two idle OpenMP threads that spin slow the examples several-fold on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import links  # noqa: E402
+import measured  # noqa: E402
 import pages  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
+from sphinx.errors import ExtensionError  # noqa: E402
 
 import likely  # noqa: E402
 
@@ -70,7 +73,24 @@ def _to_gallery(app: Sphinx, name: str, source: list[str]) -> None:
     source[0] = re.sub(r"\]\(\.\./examples/(\w+)\.py\)", r"](gallery/\1.rst)", source[0])
 
 
+def _tables(app: Sphinx, name: str, source: list[str]) -> None:
+    """What was measured stands where the page names it, and the page is made again where it changes."""
+    for file, _ in measured.LINK.findall(source[0]):
+        app.env.note_dependency(str(HERE.parent / measured.RESULTS / f"{file}.json"))
+    source[0] = measured.rendered(source[0], HERE.parent)
+
+
+def _links(app: Sphinx, error: Exception | None) -> None:
+    """A book with a link inside of it that leads nowhere is not built."""
+    if error is None and app.builder.format == "html" and (wrong := links.check(Path(app.outdir))):
+        raise ExtensionError("\n".join(wrong))
+
+
 def setup(app: Sphinx) -> None:
     """Write the pages that are made from the code, before Sphinx looks for pages."""
+    if wrong := measured.check(HERE.parent):
+        raise ValueError("\n".join(wrong))
     pages.write(HERE)
     app.connect("source-read", _to_gallery)
+    app.connect("source-read", _tables)
+    app.connect("build-finished", _links)

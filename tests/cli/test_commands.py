@@ -18,6 +18,9 @@ from PIL import Image
 import likely
 from likely import data
 from likely.cli import main
+from likely.cli.common import Messages
+from likely.cli.train import Bar
+from likely.training import Progress
 
 
 class Outcome(NamedTuple):
@@ -399,6 +402,31 @@ def test_train_then_score(folder, run):
     # The reported figure is that of the weights in the file.
     assert report["test_nats"] == pytest.approx(test, abs=1e-3)
     assert not Path("mine.safetensors.state").exists()
+
+
+def test_train_suits_itself_to_how_many_rows_there_are(folder, run, monkeypatch):
+    given = ("train", "--steps", 1, "--quiet", "-o")
+    assert run(*given, "few.safetensors")[0] == 0
+    few = likely.load("few.safetensors").config
+    assert (few["width"], few["depth"], few["couplings"], few["dropout"]) == (200, 2, 8, 0.3)
+    monkeypatch.setattr("likely.cli.train.FEW", 1)
+    assert run(*given, "many.safetensors", "--width", 8, "--depth", 1)[0] == 0
+    many = likely.load("many.safetensors").config
+    assert (many["width"], many["couplings"], many["dropout"]) == (8, 4, 0.2)
+
+
+@pytest.mark.parametrize(
+    "steps, said", [(14_000, "about 47 min for 14,000 steps"), (100_000, "about 5.6 hours"), (300, "")]
+)
+def test_train_says_how_long_it_will_take(capsys, monkeypatch, steps, said):
+    now = [0.0]
+    monkeypatch.setattr("likely.cli.train.time.monotonic", lambda: now[0])
+    bar = Bar(Messages(quiet=False), dims=64, levels=17)
+    for k in range(30):
+        now[0] += 0.2 if k >= 5 else 100.0
+        bar.update(Progress(k + 1, steps, -3.0, None, None))
+    err = capsys.readouterr().err
+    assert err.count("about") == bool(said) and said in err
 
 
 def test_train_glow_then_sample(folder, run):

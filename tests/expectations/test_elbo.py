@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 from torch.distributions import Bernoulli, Independent, Normal
 
@@ -70,10 +71,24 @@ def test_the_score_of_q_in_the_integrand_vanishes() -> None:
     assert abs(slope) < 1e-6
 
 
+# The posterior is N(a x / (1 + a^2), 1 / (1 + a^2)).
+A = 0.8
+POSTERIOR = (A, A * X / (1 + A * A), -0.5 * math.log(1 + A * A))
+
+
+def test_a_baseline_leaves_no_variance_at_the_posterior() -> None:
+    assert gradients("score", 20, 4, POSTERIOR)[:, 2:].abs().max() < 1e-12
+    # Without one, each draw gives s log Z; and s = z / sigma in the mean of q is a normal variable.
+    repeats, n = 400, 4
+    evidence = Normal(0.0, math.sqrt(1 + A * A)).log_prob(torch.tensor(X)).item()
+    variance = evidence**2 * (1 + A * A) / n
+    found = gradients("score", repeats, n, POSTERIOR, baseline="none")[:, 2].var().item()
+    low, high = chi2(repeats - 1).ppf([5e-7, 1 - 5e-7]) / (repeats - 1)  # false alarms: 1e-6
+    assert low * variance < found < high * variance
+
+
 def test_sticking_the_landing_has_no_variance_at_the_posterior() -> None:
-    # The posterior is N(a x / (1 + a^2), 1 / (1 + a^2)).
-    a = 0.8
-    start = (a, a * X / (1 + a * a), -0.5 * math.log(1 + a * a))
+    a, start = A, POSTERIOR
     landed = gradients("stl", 20, 4, start)
     assert landed[:, 2:].std(0).max() < 1e-12 and landed[:, 0].std() < 1e-12
     evidence = Normal(0.0, math.sqrt(1 + a * a)).log_prob(torch.tensor(X)).item()

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -131,8 +132,12 @@ TRAIN = ["train", "--width", "16", "--depth", "1", "--batch", "32", "--precision
 
 
 def torchrun(*arguments):
+    return two("-m", "likely", *TRAIN, *arguments)
+
+
+def two(*program):
     command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "-m", "likely", *TRAIN, *arguments]
+    command += ["--nproc-per-node", "2", *program]
     return subprocess.Popen(
         command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -158,3 +163,27 @@ def test_torchrun_interrupted_leaves_a_state_to_resume(tmp_path):
         messages = run.stderr.read()
     assert messages.count("go on with the same command and --resume") == 1
     assert [file.name for file in tmp_path.iterdir()] == ["it.safetensors.state"]
+
+
+THREADS = """
+from pathlib import Path
+import torch
+from likely.training.processes import launched
+
+with launched(torch.device("cpu")):
+    weights = torch.nn.Parameter(torch.ones(3))
+    weights.sum().backward()
+    torch.optim.AdamW([weights]).step()
+print([task.joinpath("comm").read_text() for task in Path("/proc/self/task").iterdir()])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are read from /proc")
+def test_threads_of_the_group_end_with_it(tmp_path):
+    # Those that go on into the end of Python abort the process now and then.
+    script = tmp_path / "threads.py"
+    script.write_text(THREADS)
+    with two(str(script)) as run:
+        answer, messages = run.communicate(timeout=120)
+    assert run.returncode == 0, messages
+    assert answer.count("python") == 2 and "gloo" not in answer
