@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from math import inf
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, distributions
@@ -49,7 +50,9 @@ def test_the_contract(method: Sampler | None, dtype: torch.dtype, same_bits: Cal
         assert same_bits(t[HOLES], image[HOLES])
         assert ((t >= 0) & (t <= 1)).all()
     torch.testing.assert_close(c.mean, c.samples.mean(0))
-    torch.testing.assert_close(c.quantile(0.3), c.samples.quantile(0.3, 0))
+    for q in (0.05, 0.3, 0.9):
+        by_rank = np.quantile(c.samples.numpy(), q, axis=0, method="weibull")
+        torch.testing.assert_close(c.quantile(q), torch.from_numpy(by_rank).to(dtype))
     for x, log_p in zip(c.samples, c.log_prob, strict=True):
         torch.testing.assert_close(log_p, MIXTURE.log_prob_given(x, HOLES).to(dtype))
     good = Status.INDEPENDENT if method is None or isinstance(method, Direct) else Status.MIXED
@@ -59,6 +62,16 @@ def test_the_contract(method: Sampler | None, dtype: torch.dtype, same_bits: Cal
         assert c.rhat.tolist() == c.acceptance.tolist() == [1] * 5 and c.ess.tolist() == [10] * 5
     assert torch.equal(copies[0], image) and torch.equal(copies[1], HOLES)
     assert repr(c).startswith("Completions(")
+
+
+@pytest.mark.parametrize("n", [19, 40])
+def test_intervals_hold_one_more_draw_as_often_as_they_say(n: int) -> None:
+    # Theory M5; a z-test over independent images, with a false alarm once in 1e6.
+    images, nothing = torch.full((4000, 1, 2, 2), 0.5), torch.zeros(1, 2, 2, dtype=torch.bool)
+    c = complete(MIXTURE, images, nothing, n=n, seed=0)
+    truth = complete(MIXTURE, images, nothing, n=1, seed=1).samples[0]
+    inside = ((c.quantile(0.05) <= truth) & (truth <= c.quantile(0.95))).double().mean((1, 2, 3))
+    assert abs(inside.mean() - 0.9) < 4.8916 * inside.std() / len(inside) ** 0.5
 
 
 def test_of_other_densities_it_reports_their_log_prob(randomize: Callable) -> None:

@@ -43,22 +43,27 @@ class Completions:
     status: tuple[Status, ...]
 
     def quantile(self, q: float) -> Float[Tensor, "batch *event"]:
-        """Return the q-quantile of every entry over the draws, with linear interpolation.
+        """Return the q-quantile of every entry, below which one more draw lies with probability q.
 
-        `quantile(0.05)` and `quantile(0.95)` are the ends of a 90% interval; with few draws they are
-        rough.
+        It is the draw of rank `q (n + 1)` in order of size, interpolated: for independent draws of a
+        continuous law one more has each rank equally likely, so that `quantile(0.05)` and
+        `quantile(0.95)` hold it with probability 0.9. Ranks below 1 and above n are those of the
+        smallest and the largest draw: a 90% interval takes 19 of them, and fewer cover less.
 
         Raises:
             InvalidInput: q is not from 0 to 1.
+
+        Reference: Hyndman, Fan 1996, definition 6.
         """
         if not 0 <= q <= 1:
             raise InvalidInput(f"q is {q}; expected a probability from 0 to 1.")
-        at = q * (len(self.samples) - 1)
-        i = min(int(at), max(len(self.samples) - 2, 0))
+        n = len(self.samples)
+        at = min(max(q * (n + 1) - 1, 0), n - 1)
+        i = min(int(at), max(n - 2, 0))
         parts = []
         for drawn in torch.split(self.samples, 1, dim=1):
             ordered = drawn.sort(0).values
-            low, high = ordered[i], ordered[min(i + 1, len(ordered) - 1)]
+            low, high = ordered[i], ordered[min(i + 1, n - 1)]
             parts.append(torch.where(low == high, low, low + (high - low) * (at - i)))
         return torch.cat(parts)
 
