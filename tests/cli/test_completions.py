@@ -105,6 +105,7 @@ def test_chains_that_do_not_mix_are_said_with_their_diagnostics(folder, run, mon
         (("--samples", "4", "--mean", "mean.jpg"), 2, "mean.jpg"),
         (("--samples", "4", "--mean", "sheet.png"), 2, "--mean and --out are both"),
         (("--samples", "4", "--mean", "image.png"), 2, "--mean and IMAGE are both"),
+        ((), 2, "Ask for --samples 16"),
         (("--mean", "mean.png"), 2, "say how many with --samples"),
         (("--samples", "4", "--bounds", "0.4", "0.6"), 3, "outside"),
         (("--samples", "four"), 2, "valid integer"),

@@ -28,6 +28,7 @@ from likely.cli.completions import complete_picture
 from likely.cli.pictures import read_for, write_history
 from likely.data import read_image, write_image
 from likely.data.images import check_image_name
+from likely.density import Conditional
 from likely.errors import InvalidInput, NotConverged
 from likely.files import check_writable
 from likely.solvers import Annealed, Iterate, Method, ProjectedAdam, ProjectedGradient, Status
@@ -142,6 +143,11 @@ def inpaint(
     where = device_of(device)
     model = model or ("mnist-nice" if samples is None else "mnist-complete")
     flow = likely.load(model).to(where)
+    if samples is None and isinstance(flow, Conditional):
+        raise InvalidInput(
+            f"{model} is a model to draw completions from: its density is constant in steps, so that "
+            "no gradient leads up. Ask for --samples 16, or take another model, such as mnist-nice."
+        )
     x = read_for(flow, image, messages).to(where)
     observed = _observed(missing, x, messages, samples is not None).to(where)
     if samples is not None:
