@@ -56,9 +56,9 @@ def main() -> None:
             axis.imshow(picture[0, 0].numpy(), cmap=colours, vmin=0, vmax=1, interpolation="nearest")
             axis.set_xticks([])
             axis.set_yticks([])
-            if row is axes[0]:
-                axis.set_title(title, fontsize=9)
         row[0].set_ylabel(name)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=9)
     figure.savefig(sys.argv[1], dpi=100)
 
 

@@ -40,8 +40,9 @@ def test_the_file_is_small_and_its_card_beside_it(name):
 def test_the_figure_on_the_card_is_the_one_measured(name):
     card, rows = read_card(name), data.load_data(read_card(name)["data"])
     if name == "mnist-complete":
-        # Ten thousand images take it minutes: a z-test on some, a false alarm once in 1e6.
-        nats, stderr = training.evaluate(likely.load(name), rows.test[:300], levels=rows.levels)
+        # Ten thousand images take it minutes: a z-test on some of all (the first half is easier), a
+        # false alarm once in 1e6.
+        nats, stderr = training.evaluate(likely.load(name), rows.test[::33], levels=rows.levels)
         assert (
             abs(nats - card["test_nats"]) < 4.8916 * (stderr**2 + card["test_nats_stderr"] ** 2) ** 0.5
         )
