@@ -31,13 +31,16 @@ def predict(net: nn.Module, x: Tensor, observed: Tensor) -> Tensor:
     return net(torch.cat([x.masked_fill(~observed, 0), observed.to(x.dtype)], 1))
 
 
-def fit(minutes: float, out: Path, resume: bool) -> None:
+def fit(minutes: float, out: Path, resume: bool, begin_with: Path | None, peak: float) -> None:
     rows = data.mnist()
-    torch.manual_seed(0)
+    torch.manual_seed(0 if begin_with is None else 1)
     net = network()
+    before = torch.load(begin_with, weights_only=True) if begin_with else {"minutes": 0.0, "steps": 0}
+    if begin_with:
+        net.load_state_dict(before["net"])
     parameters = [p.detach() for p in net.parameters()]
     optimizer = torch.optim.AdamW(
-        net.parameters(), lr=LR, betas=(0.9, 0.99), weight_decay=DECAY, fused=True
+        net.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=DECAY, fused=True
     )
     average, step, spent = [p.clone() for p in parameters], 0, 0.0
     state_file = out.with_name(out.name + ".state")
@@ -51,7 +54,7 @@ def fit(minutes: float, out: Path, resume: bool) -> None:
     shown = spent
     while (part := (spent := time.process_time() - begin) / 60 / minutes) < 1:
         falling = 0.5 * (1 + math.cos(math.pi * max(part - 0.1, 0) / 0.9))
-        lr = LR * min(1.0, part / 0.1 + 0.001) * falling
+        lr = peak * min(1.0, part / 0.1 + 0.001) * falling
         for group in optimizer.param_groups:
             group["lr"] = lr
         x = rows.train[torch.randint(len(rows.train), (BATCH,))] / 255
@@ -71,7 +74,9 @@ def fit(minutes: float, out: Path, resume: bool) -> None:
             state = {"net": net.state_dict(), "optimizer": optimizer.state_dict()}
             torch.save(state | {"average": average, "step": step, "spent": spent}, state_file)
     torch._foreach_copy_(parameters, average)
-    torch.save({"net": net.state_dict(), "minutes": minutes, "steps": step}, out)
+    spent_before, steps_before = before["minutes"], before["steps"]
+    done = {"minutes": spent_before + minutes, "steps": steps_before + step}
+    torch.save({"net": net.state_dict()} | done, out)
     state_file.unlink(missing_ok=True)
 
 
@@ -79,7 +84,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--out", "-o", type=Path, required=True)
+    parser.add_argument("--begin", type=Path, help="begin with what an earlier run has written")
+    parser.add_argument("--lr", type=float, default=LR)
     parser.add_argument("--resume", action="store_true")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    fit(chosen.minutes, chosen.out, chosen.resume)
+    fit(chosen.minutes, chosen.out, chosen.resume, chosen.begin, chosen.lr)

@@ -21,8 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from joblib import Parallel, delayed
 from regression import network, predict
-from report import Report
+from report import Cell, Report
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -119,12 +120,17 @@ def _nearest(train: Tensor, x: Tensor, observed: Tensor, k: int = 10) -> Tensor:
     return torch.cat(result).view_as(x)
 
 
-def classifier(train: Tensor, labels: Tensor, epochs: int = 3) -> nn.Module:
+def classifier(
+    train: Tensor, labels: Tensor, epochs: int, weights: dict[str, Tensor] | None
+) -> nn.Module:
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Conv2d(1, 32, 5, 2, 2), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU(), nn.Flatten(),
         nn.Linear(64 * 49, 128), nn.ReLU(), nn.Dropout(0.3), nn.Linear(128, 10),
     )  # fmt: skip
+    if weights is not None:
+        net.load_state_dict(weights)
+        return net.eval()
     steps = epochs * (len(train) // 128)
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
@@ -147,6 +153,85 @@ def ssim(a: Tensor, b: Tensor) -> float:
     return float(np.mean([structural_similarity(p, q, data_range=1.0) for p, q in pairs]))
 
 
+class Bench:
+    """The images, the models and the judge, as each process has them."""
+
+    def __init__(self, options: argparse.Namespace, judge: dict[str, Tensor] | None) -> None:
+        torch.set_num_threads(1)
+        self.only, self.quick = options.only, options.quick
+        self.count, self.draws = (32, 16) if options.quick else (options.images, DRAWS)
+        rows = data.mnist()
+        train, self.levels = rows.train / 255, rows.test[: self.count]
+        self.truth = self.levels / 255
+        self.ink = (rows.train != rows.train[:1]).any(0)
+        self.labels = _labels("t10k")[: self.count]
+        self.classify = classifier(train, _labels("train")[:-5000], 1 if options.quick else 3, judge)
+        saved = options.regression and torch.load(options.regression, weights_only=True)
+        rival = network() if saved else None
+        if saved:
+            rival.load_state_dict(saved["net"])
+        self.rival = [float(saved["minutes"]), int(saved["steps"])] if saved else None
+        self.exact = likely.load(options.conditional).requires_grad_(False)
+        self.flow = self.exact.frozen(torch.bfloat16)
+        self.ways = Ways(train, self.exact, likely.load("mnist-nice"), rival)
+        self.masks = masks(self.count)
+
+    def measure(self, mask: str) -> list[list[Cell]]:
+        """A row for each way: the mask, the way, PSNR, SSIM, log p, coverage, accuracy, time."""
+        observed, found = self.masks[mask], []
+
+        def note(
+            way: str, x: Tensor, seconds: float, cover: float | None = None, nats: float | None = None
+        ) -> None:
+            few = len(x)
+            t, o = self.truth[:few], observed[:few]
+            value = psnr(x, t, ~o).mean().item()
+            nats = self._nats(x, o) if nats is None else nats
+            time_each = 1000 * seconds / few
+            found.append([mask, way, value, ssim(x, t), nats, cover, self._right(x), time_each])
+            print(f"{mask}: {way} {value:.2f} dB", flush=True)
+
+        for way, restore in self.ways.named().items():
+            if (self.quick and way.endswith("*")) or (self.only and way not in self.only):
+                continue
+            few = min(FEW, self.count) if way.endswith("*") else self.count
+            begin = time.process_time()
+            restored = restore(self.truth[:few].masked_fill(~observed[:few], 0), observed[:few])
+            note(way, restored, time.process_time() - begin)
+        if not self.only or "completions" in self.only:
+            begin = time.process_time()
+            c = likely.complete(self.flow, self.truth, observed, n=self.draws, seed=0)
+            seconds = time.process_time() - begin
+            noise = torch.rand(self.truth.shape, generator=torch.Generator().manual_seed(1))
+            values = (self.levels + noise) / 256
+            inside = (c.quantile(0.05) <= values) & (values <= c.quantile(0.95))
+            cover = inside[~observed & self.ink].float().mean().item()
+            note(f"mean of {self.draws} completions", c.mean, seconds, cover)
+            nats = c.log_prob[:, :100].mean().item()
+            note("one completion", c.samples[0], seconds / self.draws, None, nats)
+        x = self.truth
+        found.append(
+            [mask, "the original", None, 1.0, self._nats(x, observed), None, self._right(x), None]
+        )
+        return found
+
+    @torch.no_grad()
+    def _right(self, x: Tensor) -> float:
+        return (self.classify(x).argmax(1) == self.labels[: len(x)]).float().mean().item()
+
+    def _nats(self, x: Tensor, observed: Tensor) -> float:
+        written = (x[:100] * 255).round().clamp(0, 255) / 255
+        return self.exact.log_prob_given(written, observed[:100]).mean().item()
+
+
+def _labels(part: str) -> Tensor:
+    return read_idx(data.datasets._mnist_file(f"{part}-labels-idx1-ubyte")).long()
+
+
+def measured(options: argparse.Namespace, judge: dict[str, Tensor], mask: str) -> list[list[Cell]]:
+    return Bench(options, judge).measure(mask)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=500)
@@ -154,94 +239,31 @@ def main() -> None:
     parser.add_argument("--regression", type=Path)
     parser.add_argument("--only", nargs="+", help="some of the ways, by the names in the tables")
     parser.add_argument("--quick", action="store_true", help="32 images, 16 draws, fast ways only")
+    parser.add_argument("--processes", type=int, default=1, help="masks measured at once")
     options, report = Report.begin(parser)
-    torch.set_num_threads(1)
-    count, draws = (32, 16) if options.quick else (options.images, DRAWS)
-    rows = data.mnist()
-    train, levels = rows.train / 255, rows.test[:count]
-    truth = levels / 255
-    ink = (rows.train != rows.train[:1]).any(0)
-    labels = read_idx(data.datasets._mnist_file("t10k-labels-idx1-ubyte"))[:count].long()
-    of_training = read_idx(data.datasets._mnist_file("train-labels-idx1-ubyte"))[:-5000].long()
-    classify = classifier(train, of_training, 1 if options.quick else 3)
-    saved = options.regression and torch.load(options.regression, weights_only=True)
-    rival = network() if saved else None
-    if saved:
-        rival.load_state_dict(saved["net"])
-    exact = likely.load(options.conditional).requires_grad_(False)
-    flow = exact.frozen(torch.bfloat16)
-    ways = Ways(train, exact, likely.load("mnist-nice"), rival)
-    noise = torch.rand(truth.shape, generator=torch.Generator().manual_seed(1))
-
-    def right(x: Tensor) -> float:
-        with torch.no_grad():
-            return (classify(x).argmax(1) == labels[: len(x)]).float().mean().item()
-
-    def of_levels(x: Tensor, observed: Tensor) -> float:
-        written = (x[:100] * 255).round().clamp(0, 255) / 255
-        return exact.log_prob_given(written, observed[:100]).mean().item()
-
-    psnrs: dict[str, list[float | None]] = {}
-    details = []
-    for mask, observed in masks(count).items():
-
-        def note(
-            way: str, x: Tensor, seconds: float, cover: float | None = None, nats: float | None = None
-        ) -> None:
-            few = len(x)
-            t, o = truth[:few], observed[:few]
-            value = psnr(x, t, ~o).mean().item()
-            psnrs.setdefault(way, []).append(value)
-            if nats is None:
-                nats = of_levels(x, o)
-            details.append([mask, way, value, ssim(x, t), nats, cover, right(x), 1000 * seconds / few])
-
-        for way, restore in ways.named().items():
-            if (options.quick and way.endswith("*")) or (options.only and way not in options.only):
-                continue
-            few = min(FEW, count) if way.endswith("*") else count
-            begin = time.process_time()
-            restored = restore(truth[:few].masked_fill(~observed[:few], 0), observed[:few])
-            note(way, restored, time.process_time() - begin)
-        if not options.only or "completions" in options.only:
-            begin = time.process_time()
-            c = likely.complete(flow, truth, observed, n=draws, seed=0)
-            seconds = time.process_time() - begin
-            where = ~observed & ink
-            dequantised = (levels + noise) / 256
-            inside = (c.quantile(0.05) <= dequantised) & (dequantised <= c.quantile(0.95))
-            cover = inside[where].float().mean().item()
-            note(f"mean of {draws} completions", c.mean, seconds, cover)
-            nats = c.log_prob[:, :100].mean().item()
-            note("one completion", c.samples[0], seconds / draws, None, nats)
-        details.append(
-            [mask, "the original", None, 1.0, of_levels(truth, observed), None, right(truth), None]
-        )
-        print(f"{mask}: " + ", ".join(f"{way} {v[-1]:.2f}" for way, v in psnrs.items()), flush=True)
-
-    few = f"ways that end in * see the first {min(FEW, count)} of {count} images"
+    bench = Bench(options, None)
+    judge = bench.classify.state_dict()
+    jobs = (delayed(measured)(options, judge, mask) for mask in bench.masks)
+    found = [row for rows in Parallel(options.processes)(jobs) for row in rows]
+    few = f"ways that end in * see the first {min(FEW, bench.count)} of {bench.count} images"
     names = ["rows 5..11", "top", "left", "rows 9..18", "75%", "90%"]
+    ways = dict.fromkeys(row[1] for row in found if row[2] is not None)
     report.table(
         "psnr",
         "PSNR over the missing pixels, dB, mean over images",
         ["way", *names],
-        [[way, *values] for way, values in psnrs.items()],
+        [[way, *(row[2] for row in found if row[1] == way)] for way in ways],
         few,
     )
     report.table(
         "details",
         "Each mask, each way",
         ["missing", "way", "PSNR", "SSIM", "log p", "coverage", "accuracy", "ms an image"],
-        details,
+        found,
         few + "; log p is of the first 100",
     )
-    if saved:
-        report.table(
-            "rival",
-            "The regression",
-            ["processor minutes", "steps"],
-            [[float(saved["minutes"]), int(saved["steps"])]],
-        )
+    if bench.rival:
+        report.table("rival", "The regression", ["processor minutes", "steps"], [bench.rival])
 
 
 if __name__ == "__main__":

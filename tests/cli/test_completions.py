@@ -11,7 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+import likely
 from likely import data, samplers
+from likely.checkpoints import read_card
 from likely.cli import main
 
 
@@ -116,3 +118,28 @@ def test_bad_input(folder, run, more, code, message):
     got, out, err = run(*COMPLETE, *more)
     assert got == code and message in err and "Traceback" not in err and out == ""
     assert set(Path().iterdir()) == before
+
+
+def test_training_goes_on_from_a_model(folder, run):
+    few = ("--steps", 3, "--evaluations", 1, "--threads", 1)
+    code, _, err = run("train", "--begin", "digits-complete", *few, "-o", "more.safetensors")
+    assert code == 0, err
+    card = read_card("more.safetensors")
+    assert card["begun_with"]["steps"] == 4000 and card["steps"] == 3
+    # Three steps of a trained model leave it about where it was; three of a new one lead nowhere.
+    assert card["test_nats"] > 90
+    assert likely.load("more.safetensors").config == likely.load("digits-complete").config
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--begin", "digits-complete", "--width", 8), "sizes of its own"),
+        (("--begin", "digits-complete", "--model", "glow"), "sizes of its own"),
+        (("--begin", "nowhere"), "no model named 'nowhere'"),
+        (("--begin", "mnist-nice"), "is of pictures"),
+    ],
+)
+def test_bad_beginnings(folder, run, more, message):
+    code, out, err = run("train", *more, "--steps", 1, "-o", "x.safetensors")
+    assert code == 2 and message in err and out == "" and not Path("x.safetensors").exists()

@@ -43,6 +43,10 @@ def train(
     model: Annotated[
         str, typer.Option("--model", "-m", help="The kind of model: nice, realnvp, glow or masked.")
     ] = "nice",
+    begin: Annotated[
+        str | None,
+        typer.Option(help="Begin with the weights of this model, by name or file, and its sizes."),
+    ] = None,
     width: Annotated[int | None, typer.Option(help="Entries or channels of a hidden layer.")] = None,
     depth: Annotated[int | None, typer.Option(help="Hidden layers or blocks of a network.")] = None,
     couplings: Annotated[int | None, typer.Option(help="nice: number of couplings.")] = None,
@@ -109,6 +113,9 @@ def train(
         margin=margin,
         dropout=dropout,
     )
+    first = None if begin is None else checkpoints.load(begin)
+    if first is not None:
+        model = _of_model(first, model, begin, given)
     check_writable(out)
     state_file = out.with_name(out.name + ".state")
     if state_file.exists() and not resume:
@@ -135,9 +142,13 @@ def train(
         shape = tuple(rows.train.shape[1:])
         if model == "masked":
             sizes["cells"] = rows.levels
+        if first is not None and first.event_shape != shape:
+            raise InvalidInput(
+                f"--begin {begin} is of pictures {tuple(first.event_shape)}; {data_name} has {shape}."
+            )
         with borrowed_global_state():
             seed_borrowed(seed)
-            flow = flows.MODELS[model](shape, **sizes).to(where)
+            flow = (first or flows.MODELS[model](shape, **sizes)).to(where)
         count = sum(p.numel() for p in flow.parameters())
         messages.say(
             f"{model} with {count:,} parameters on {rows.name}: {len(rows.train):,} rows to train, "
@@ -187,6 +198,9 @@ def train(
         "valid_nats": result.best,
         "learning_curve": result.history,
     }
+    if begin is not None:
+        before = checkpoints.read_card(begin)
+        card["begun_with"] = {k: before.get(k) for k in ("command", "steps", "seconds", "test_nats")}
     checkpoints.save(flow.cpu(), out, dtype=stored, card=card)
     messages.say(
         f"test: {test:.1f} +- {stderr:.1f} nats, {bits:.3f} bits/dim "
@@ -195,6 +209,16 @@ def train(
     )
     if as_json:
         print_json(out=str(out), stopped=result.stopped, **card)
+
+
+def _of_model(first: flows.ExactDensity, model: str, begin: str | None, given: dict[str, Any]) -> str:
+    """Return what kind of model `first` is, and refuse sizes that it has already."""
+    kind = str((first.config or {}).get("model"))
+    if given or (model != "nice" and model != kind):
+        raise InvalidInput(
+            f"--begin {begin} is a {kind} of sizes of its own; leave --model and sizes out."
+        )
+    return kind
 
 
 def _sizes(model: str, **given: Any) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 #: how often: pixels missing one by one, and the outside of a rectangle instead of its inside
-SCATTERED, OUTSIDE = 0.35, 0.1
+SCATTERED, OUTSIDE = 0.3, 0.1
 #: how often a rectangle begins at the first row (column), ends at the last one, or does both
-AT_START, AT_END, WHOLE = 0.25, 0.25, 0.25
+AT_START, AT_END, WHOLE = 0.2, 0.2, 0.4
 
 
 def random_missing(
