@@ -231,8 +231,9 @@ def test_chains_that_do_not_mix_are_said() -> None:
     tempered = Hamiltonian(
         leapfrogs=4, warmup=200, thin=150, temperatures=tuple(3.0**i for i in range(7))
     )
-    again = complete(narrow.log_prob, IMAGES[:1], torch.tensor(False), method=tempered, seed=0)
-    assert again.status == (Status.MIXED,)
+    again = quietly(narrow.log_prob, IMAGES[:1], torch.tensor(False), method=tempered, seed=0)
+    first = again.samples[:, 0, 0, 0, 0]
+    assert again.rhat[0] < 1.2 and (first < 0.5).any() and (first > 0.5).any()
 
 
 def test_too_few_steps_are_said() -> None:

@@ -140,16 +140,19 @@ def complete(
     log_prob = log_prob_given_of(density, image.shape[1:])
     given = allowed.project(image.detach())
     low, high = (torch.as_tensor(b).to(given).expand_as(given) for b in bounds)
-    free = ~mask & (low < high)
+    # Where the caller is in inference mode, only copies made outside of it can enter gradients.
+    with torch.inference_mode(False), torch.no_grad():
+        given, low, high = given.clone(), low.clone(), high.clone()
+        free = ~mask & (low < high)
     target = Target(density, given, free, low, high, steer)
     points = method.plan(target, n).points
 
-    samples = given.expand(n, *given.shape).clone()
-    ones = given.new_ones(len(given))
-    log_p, acceptance, worth, rhat = given.new_zeros(n, len(given)), ones, n * ones, ones.clone()
-    status = [Status.UNCHANGED] * len(given)
-    some = free.flatten(1).any(1)
-    with evaluating(density, *_helpers(method)), torch.no_grad():
+    with evaluating(density, *_helpers(method)), torch.inference_mode(False), torch.no_grad():
+        samples = given.expand(n, *given.shape).clone()
+        ones = given.new_ones(len(given))
+        log_p, acceptance, worth, rhat = given.new_zeros(n, len(given)), ones, n * ones, ones.clone()
+        status = [Status.UNCHANGED] * len(given)
+        some = free.flatten(1).any(1)
         for rows in torch.split((~some).nonzero()[:, 0], chunk) if not some.all() else ():
             log_p[:, rows] = log_prob(given[rows], ~free[rows])
         for rows in torch.split(some.nonzero()[:, 0], max(1, chunk // points)) if some.any() else ():

@@ -13,6 +13,8 @@ from likely.samplers.diagnostics import Moments
 
 #: of dual averaging: how hard it pulls, how it begins, how fast it forgets
 GAMMA, OFFSET, FORGET = 0.05, 10.0, 0.75
+#: the logarithm of a step that is far beyond any law worth drawing from
+LONGEST = 30.0
 
 
 @final
@@ -43,7 +45,8 @@ class DualAveraging:
         self.t += 1
         weight = 1 / (self.t + OFFSET)
         self.error = (1 - weight) * self.error + weight * (self.target - accepted)
-        self.log_step = self.mu - self.t**0.5 / GAMMA * self.error
+        # Of a flat law every step is accepted, however long.
+        self.log_step = (self.mu - self.t**0.5 / GAMMA * self.error).clamp(-LONGEST, LONGEST)
         self.average = self.average.lerp(self.log_step, self.t**-FORGET)
 
     def exploring(self) -> Float[Tensor, "batch chains"]:

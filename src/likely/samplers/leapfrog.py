@@ -120,7 +120,8 @@ class Leapfrog(Sampler):
         p = torch.randn(x.shape, **like) * free
         jitter = JITTER[0] + (JITTER[1] - JITTER[0]) * torch.rand(log_p.shape, **like)
         size = adapting.exploring() if warming else adapting.settled()
-        h = column(size * jitter, x) * scales.unit
+        # Longer than from wall to wall helps nobody, and rounds.
+        h = torch.minimum(column(size * jitter, x) * scales.unit, (target.high - target.low)[:, None])
         warmth = column(hot, slope[0])
         # Known entries have no walls, and no momentum.
         low = torch.where(free, target.low[:, None], -torch.inf)
