@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import final
+from typing import Final, final
 
 import torch
 
 from likely.errors import InvalidInput, InvalidType
+
+_MASK: Final = 2**64 - 1
 
 
 def generator_for(
@@ -61,6 +63,20 @@ def root_of(seed: int | None, generator: torch.Generator | None = None) -> int:
 def fresh_seed() -> int:
     """Return a seed from the system's entropy, without a generator."""
     return int.from_bytes(os.urandom(8), "big") >> 1
+
+
+def derived(seed: int, *path: int) -> int:
+    """Return a seed of its own for each path below a seed, such as (block, purpose).
+
+    Each step is a round of SplitMix64 (Steele, Lea, Flood 2014), a bijection of 64 bits for each step.
+    """
+    z = seed
+    for step in path:
+        z = (z ^ step * 0xD1342543DE82EF95) + 0x9E3779B97F4A7C15 & _MASK
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+        z = (z ^ z >> 27) * 0x94D049BB133111EB & _MASK
+        z ^= z >> 31
+    return z >> 1
 
 
 @final

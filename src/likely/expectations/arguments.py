@@ -9,7 +9,8 @@ from torch import Tensor
 from torch import distributions as d
 from torch.distributions import Distribution, Independent
 
-from likely.expectations.law import Law, TorchLaw
+from likely.expectations.law import Law
+from likely.expectations.torch_law import TorchLaw
 
 #: the arguments of each family; of alternatives in one tuple, a law has the first that it holds
 FAMILIES: Final[dict[type[Distribution], tuple[tuple[str, ...], ...]]] = {
@@ -36,7 +37,7 @@ def arguments_of(law: Law) -> dict[str, Tensor]:
     Each has the batch shape of the law first.
 
     Example:
-        >>> from likely.expectations.law import law_of
+        >>> from likely.expectations.adapter import law_of
         >>> list(arguments_of(law_of(d.Normal(0.0, 1.0))))
         ['loc', 'scale']
     """

@@ -10,6 +10,7 @@ from typing import Literal, final
 import torch
 
 from likely.errors import InvalidInput, InvalidType
+from likely.expectations.adapter import law_of
 from likely.expectations.arguments import arguments_of
 from likely.expectations.checks import whole
 from likely.expectations.cost import evaluations, seconds
@@ -23,7 +24,7 @@ from likely.expectations.gradient import (
     pilot_seed,
     support_of,
 )
-from likely.expectations.law import AnyLaw, law_of
+from likely.expectations.law import AnyLaw
 from likely.expectations.mixed import Mixed
 from likely.expectations.problem import Function, Problem
 from likely.expectations.sampling import Independent

@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from likely.errors import InvalidType
+from likely.expectations.adapter import law_of
 from likely.expectations.gradient import enumerable, support_of
-from likely.expectations.law import AnyLaw, law_of
+from likely.expectations.law import AnyLaw
 from likely.expectations.linear import linear
 from likely.expectations.problem import Function, Problem
 from likely.expectations.quadrature import Quadrature

@@ -13,16 +13,18 @@ from torch import Tensor
 
 from likely.density import evaluating
 from likely.errors import InvalidInput, InvalidType
+from likely.expectations.adapter import law_of
 from likely.expectations.baselines import Baseline
 from likely.expectations.checks import whole
 from likely.expectations.estimate import Estimate
 from likely.expectations.gradient import Block, Gradient, Values
-from likely.expectations.law import AnyLaw, Law, derived, law_of
+from likely.expectations.law import AnyLaw, Law
 from likely.expectations.mixture import Mixture
 from likely.expectations.names import gradient_of, root_of
 from likely.expectations.problem import Function, Problem
 from likely.expectations.sampling import Independent, Sampling, Sobol
 from likely.expectations.until import rel
+from likely.seeds import derived
 
 Proposal: TypeAlias = "AnyLaw | Sequence[AnyLaw]"
 INDEPENDENT = Independent()

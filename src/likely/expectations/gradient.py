@@ -14,7 +14,7 @@ from torch.distributions import Distribution, Independent
 
 from likely.errors import InvalidInput
 from likely.expectations.baselines import NOTHING, Baseline, baseline_of
-from likely.expectations.law import Law, TorchLaw, derived, moving_ends
+from likely.expectations.law import Law
 from likely.expectations.problem import (
     Problem,
     Terms,
@@ -23,6 +23,8 @@ from likely.expectations.problem import (
     plain_terms,
     weighted_terms,
 )
+from likely.expectations.torch_law import TorchLaw, moving_ends
+from likely.seeds import derived
 
 Block: TypeAlias = Callable[[int, int], Terms]
 #: at most so many points are enumerated

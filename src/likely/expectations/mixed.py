@@ -13,9 +13,11 @@ from likely.errors import InvalidInput
 from likely.expectations.arguments import arguments_of, with_arguments
 from likely.expectations.baselines import Baseline, baseline_of
 from likely.expectations.gradient import Block, Gradient, Path, Score
-from likely.expectations.law import Law, TorchLaw, derived
+from likely.expectations.law import Law
 from likely.expectations.problem import Problem, Terms, plain_terms
+from likely.expectations.torch_law import TorchLaw
 from likely.expectations.weak import Weak, weak_arguments, weak_term
+from likely.seeds import derived
 
 
 @final

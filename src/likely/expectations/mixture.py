@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
-from likely.expectations.law import AnyLaw, Law, derived, law_of
+from likely.expectations.adapter import law_of
+from likely.expectations.law import AnyLaw, Law
+from likely.seeds import derived
 
 
 @final

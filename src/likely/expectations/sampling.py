@@ -14,7 +14,8 @@ from torch.distributions import Bernoulli, Distribution, MultivariateNormal
 
 from likely.errors import InvalidInput
 from likely.expectations.checks import whole
-from likely.expectations.law import Law, TorchLaw, entries
+from likely.expectations.law import Law
+from likely.expectations.torch_law import TorchLaw, entries
 from likely.seeds import generator_for
 
 

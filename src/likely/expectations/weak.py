@@ -15,10 +15,11 @@ from torch.distributions import Distribution
 from likely.errors import InvalidInput
 from likely.expectations.arguments import arguments_of
 from likely.expectations.gradient import Block, Gradient, connected
-from likely.expectations.law import Law, TorchLaw, derived, entries
+from likely.expectations.law import Law
 from likely.expectations.linear import linear
 from likely.expectations.problem import Problem, Terms, floating, plain_terms
-from likely.seeds import generator_for
+from likely.expectations.torch_law import TorchLaw, entries
+from likely.seeds import derived, generator_for
 
 
 @final
