@@ -202,6 +202,33 @@ def _wave_mean(mu: Tensor) -> Tensor:
     return math.exp(-0.49 / 2) * (mu * mu.sin() + 0.49 * mu.cos())
 
 
+@pytest.mark.parametrize("entries", [(), (1,), (2, 2)], ids=str)
+@pytest.mark.parametrize("vector", [False, True], ids=["numbers", "vectors"])
+@pytest.mark.parametrize("how", [Weak(), Weak(stratified=True)], ids=str)
+def test_weak_derivatives_of_every_shape(entries: tuple[int, ...], vector: bool, how: Gradient) -> None:
+    # Each entry has a gradient of its own, whatever the shapes of draws and values.
+    loc = torch.full((2000, *entries), 0.5, dtype=torch.float64, requires_grad=True)
+    scale = torch.full((2000, *entries), 0.8, dtype=torch.float64, requires_grad=True)
+    logits = torch.full((2000, *entries), 0.3, dtype=torch.float64, requires_grad=True)
+
+    def f(x: Tensor) -> Tensor:
+        y = x.square().reshape(*x.shape[:2], -1).sum(2)
+        return torch.stack([y, 3 * y], 2) if vector else y
+
+    def slopes(law: d.Distribution, *leaves: Tensor) -> list[Tensor]:
+        law = d.Independent(law, len(entries))
+        mean = expect(f, law, n=6, grad=how, batched=True, seed=1).mean
+        mean = mean[:, 1] / 3 if vector else mean
+        return [g.reshape(2000, -1) for g in torch.autograd.grad(mean.sum(), leaves)]
+
+    by_loc, by_scale = slopes(d.Normal(loc, scale), loc, scale)
+    assert_z(by_loc, torch.tensor(1.0).double())
+    assert_z(by_scale, torch.tensor(1.6).double())
+    (by_logits,) = slopes(d.Bernoulli(logits=logits), logits)
+    p = logits.detach().sigmoid()
+    torch.testing.assert_close(by_logits, (p * (1 - p)).reshape(2000, -1))
+
+
 def test_vector_values_have_a_gradient_each() -> None:
     mu = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
     for how in ("score", "path", "weak", Score("optimal")):

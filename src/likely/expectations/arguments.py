@@ -10,7 +10,7 @@ from torch import distributions as d
 from torch.distributions import Distribution, Independent
 
 from likely.expectations.law import Law
-from likely.expectations.torch_law import TorchLaw
+from likely.expectations.torch_law import TorchLaw, base_of
 
 #: the arguments of each family; of alternatives in one tuple, a law has the first that it holds
 FAMILIES: Final[dict[type[Distribution], tuple[tuple[str, ...], ...]]] = {
@@ -43,7 +43,7 @@ def arguments_of(law: Law) -> dict[str, Tensor]:
     """
     if not isinstance(law, TorchLaw):
         return {}
-    base = _base(law.distribution)
+    base = base_of(law.distribution)
     found = {}
     for alternatives in FAMILIES.get(type(base), ()):
         held = [name for name in alternatives if name in vars(base)] or list(alternatives)
@@ -64,7 +64,3 @@ def with_arguments(law: Law, arguments: Mapping[str, Tensor]) -> TorchLaw:
         return type(old)(**make, validate_args=False)
 
     return TorchLaw(remade(law.distribution), law.batched, law.rows)
-
-
-def _base(law: Distribution) -> Distribution:
-    return _base(law.base_dist) if isinstance(law, Independent) else law

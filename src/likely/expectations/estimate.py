@@ -76,7 +76,7 @@ class Estimate:
         mean = m.a if m.b is None else m.a / m.b
         if m.b is None and m.scale is not None:
             mean = mean * m.scale.exp()
-        return mean.to(self.dtype)
+        return mean if mean.dtype == self.dtype else mean.to(self.dtype)
 
     @property
     def log_mean(self) -> Float[Tensor, "*shape"]:

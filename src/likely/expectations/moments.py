@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import cast, final
 
 import torch
@@ -131,7 +130,7 @@ class Block:
     Args:
         terms: w f, one row a draw, differentiable; `unit` consecutive rows depend on each other.
         weights: w, differentiable; None for weights of one.
-        correction: a term of value zero whose gradient is added to that of the mean.
+        given: the mean of the terms, where it is more than that, such as differentiable.
 
     Example:
         >>> m = Block(torch.tensor([1.0, 2.0, 3.0])).moments()
@@ -142,43 +141,39 @@ class Block:
     terms: Float[Tensor, "n *shape"]
     weights: Float[Tensor, "n *shape"] | None = None
     scale: Float[Tensor, "*shape"] | None = None
-    correction: Float[Tensor, "*shape"] | None = None
     unit: int = 1
     normalise: bool = False
+    given: Float[Tensor, "*shape"] | None = None
 
     @property
     def n(self) -> int:
         """How many draws there are."""
         return self.terms.shape[0]
 
-    @cached_property
+    @property
     def a(self) -> Tensor:
         """The mean of `w f`, in float64, differentiable."""
-        a = self.terms.mean(0, dtype=torch.float64)
-        if self.correction is None:
-            return a
-        if self.scale is None:
-            return a + self.correction
-        return a + self.correction * (-self.scale).exp()
+        return average(self.terms) if self.given is None else self.given
 
-    @cached_property
+    @property
     def b(self) -> Tensor | None:
         """The mean of w, where the estimate is to be divided by it."""
         if not self.normalise:
             return None
         if self.weights is None:
             return torch.ones_like(self.a)
-        return self.weights.mean(0, dtype=torch.float64)
+        return average(self.weights)
 
     def moments(self) -> Moments:
         """Return what remains of the block."""
         v = self.terms.detach().double()
-        mean = self.a.detach()
+        a, b = self.a, self.b
+        mean = a.detach()
         off = _means(v, self.unit) - mean
         ab = bb = tail_b = None
-        if self.b is not None:
+        if b is not None:
             w = torch.ones_like(v) if self.weights is None else self.weights.detach().double()
-            off_b = _means(w, self.unit) - self.b.detach()
+            off_b = _means(w, self.unit) - b.detach()
             ab, bb = (off * off_b).sum(0), off_b.square().sum(0)
             tail_b = _largest(w)
         weight = spread = None
@@ -193,8 +188,8 @@ class Block:
             n=self.n,
             unit=self.unit,
             scale=torch.zeros_like(mean) if self.scale is None else self.scale,
-            a=self.a,
-            b=self.b,
+            a=a,
+            b=b,
             aa=off.square().sum(0),
             ab=ab,
             bb=bb,
@@ -204,6 +199,13 @@ class Block:
             tail=_largest(size),
             tail_b=tail_b,
         )
+
+
+def average(values: Tensor, dim: int = 0) -> Tensor:
+    """Return the mean over draws, in float64."""
+    if values.dtype == torch.float64:  # a sum of few entries takes half the time of `mean`
+        return values.sum(dim) / values.shape[dim]
+    return values.mean(dim, dtype=torch.float64)
 
 
 def _means(v: Tensor, unit: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from likely.density import Density, Samplable
 from likely.errors import InvalidInput
 from likely.expectations.law import Law
-from likely.seeds import borrowed_global_state, generator_for, seed_borrowed
+from likely.seeds import borrowed_global_state, generator_for
 
 
 @runtime_checkable
@@ -76,8 +76,7 @@ class PlainLaw(Law):
             how["generator"] = generator_for(seed, None, self.device)
         elif "seed" in self._takes:
             how["seed"] = seed
-        with borrowed_global_state(self.device), torch.no_grad():
-            seed_borrowed(seed, self.device)
+        with borrowed_global_state(self.device, seed), torch.no_grad():
             x = self.law.sample(n, **how)
         if not isinstance(x, Tensor) or x.shape[:1] != (n,):
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import final
+from functools import lru_cache
+from typing import Final, final
 
 import torch
 from torch import Tensor
@@ -11,7 +12,10 @@ from torch.distributions import Distribution, Independent
 
 from likely.errors import InvalidInput
 from likely.expectations.law import Law
-from likely.seeds import borrowed_global_state, seed_borrowed
+from likely.seeds import borrowed_global_state
+
+CPU: Final = torch.device("cpu")
+SCALAR: Final = torch.Size()
 
 
 @final
@@ -31,12 +35,11 @@ class TorchLaw(Law):
         self.distribution = distribution
         self.name = type(distribution).__name__
         self.batched = batched
-        self.batch_shape = distribution.batch_shape if batched else torch.Size()
-        self.event_shape = (distribution.batch_shape + distribution.event_shape)[
-            len(self.batch_shape) :
-        ]
-        self.space = f"events of shape {tuple(self.event_shape)}"
-        self.device = _place_of(distribution) or torch.device("cpu")
+        self.batch_shape = distribution.batch_shape if batched else SCALAR
+        whole = distribution.batch_shape + distribution.event_shape
+        self.event_shape = distribution.event_shape if batched else whole
+        self.space = _events(self.event_shape)
+        self.device = _place_of(distribution) or CPU
 
     def draw(self, n: int, seed: int, attached: bool) -> Tensor:
         """Return draws made in a borrowed global random state, which is put back."""
@@ -45,8 +48,7 @@ class TorchLaw(Law):
                 f"{self.name} has no rsample: its draws are not differentiable, so 'path' does not "
                 "apply; use grad='score', 'weak' or 'enumerate'."
             )
-        with borrowed_global_state(self.device):
-            seed_borrowed(seed, self.device)
+        with borrowed_global_state(self.device, seed):
             if attached:
                 return self.distribution.rsample((n,))
             with torch.no_grad():  # the same draws, and cheaper than `sample` of some laws
@@ -56,7 +58,16 @@ class TorchLaw(Law):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return the log-density, with minus infinity outside of the support."""
-        value = self._log_prob(x)
+        return self._joint(self._log_prob(x))
+
+    def inside(self, x: Tensor) -> Tensor:
+        """Return the log-density of points that are known to lie in the support."""
+        try:
+            return self._joint(_trusting(self.distribution).log_prob(x))
+        except ValueError:  # a law within looked, and found one that rounding put outside
+            return self.log_prob(x)
+
+    def _joint(self, value: Tensor) -> Tensor:
         return value if self.batched or value.ndim == 1 else value.sum(tuple(range(1, value.ndim)))
 
     def _log_prob(self, x: Tensor) -> Tensor:
@@ -74,15 +85,35 @@ class TorchLaw(Law):
         return torch.where(inside, law.log_prob(torch.where(within, x, anywhere)), -torch.inf)
 
 
+def log_prob_inside(law: Law, x: Tensor) -> Tensor:
+    """Return the log-density of points of the support, such as the law's own draws."""
+    return law.inside(x) if isinstance(law, TorchLaw) else law.log_prob(x)
+
+
+@lru_cache(maxsize=64)
+def _events(shape: torch.Size) -> str:
+    return f"events of shape {tuple(shape)}"
+
+
+def innermost(law: Law) -> Distribution | None:
+    """Return the distribution of the entries of a law, if it is one of torch's."""
+    return base_of(law.distribution) if isinstance(law, TorchLaw) else None
+
+
+def base_of(law: Distribution) -> Distribution:
+    """Return the distribution whose entries `Independent` ones are read as one event."""
+    while isinstance(law, Independent):
+        law = law.base_dist
+    return law
+
+
 def entries(law: TorchLaw) -> tuple[Distribution, int]:
     """Return the law of one entry with its batch of entries, and how many entries one draw has.
 
     Raises:
         InvalidInput: the entries of a draw are not independent scalars.
     """
-    base = law.distribution
-    while isinstance(base, Independent):
-        base = base.base_dist
+    base = base_of(law.distribution)
     if base.event_shape:
         raise InvalidInput(
             f"{law.name} has dependent entries (event shape {tuple(base.event_shape)}); "
@@ -112,11 +143,20 @@ def moving_ends(law: Distribution) -> list[str]:
     return [name for name, end in ends.items() if isinstance(end, Tensor) and end.requires_grad]
 
 
+def _trusting(law: Distribution) -> Distribution:
+    """Return the same law, which does not look whether points lie in its support."""
+    if not law._validate_args and not isinstance(law, Independent):
+        return law
+    copy = object.__new__(type(law))
+    vars(copy).update(vars(law), _validate_args=False)
+    if isinstance(copy, Independent):
+        copy.base_dist = _trusting(copy.base_dist)
+    return copy
+
+
 def _validates(law: Distribution) -> bool:
     """Whether the law itself refuses points outside of its support."""
-    while isinstance(law, Independent):
-        law = law.base_dist
-    return bool(law._validate_args)
+    return bool(base_of(law)._validate_args)
 
 
 def _place_of(law: object) -> torch.device | None:
