@@ -12,6 +12,7 @@ from torch import Tensor
 
 from likely.errors import InvalidInput
 from likely.expectations.baselines import NOTHING, Baseline, baseline_of
+from likely.expectations.coverage import covers
 from likely.expectations.law import Law
 from likely.expectations.problem import (
     Problem,
@@ -64,7 +65,8 @@ class Score(Gradient):
     It asks nothing of f, nor of the law but `log_prob` and a support that stays where it is. In code
     it is importance sampling with `q = detach(p)`: the mean of `w f` with `w = exp(log p - log q)`,
     which equals 1 and carries the gradient. All higher derivatives of that are right as well. With a
-    proposal q, w is the weight itself.
+    proposal q, w is the weight itself, and a baseline is used only where q is known to be positive
+    wherever p is: elsewhere it would bias the gradient (`docs/theory_expectations.md`, E5).
 
     Args:
         baseline: b, what is taken off f, from other draws than the one it is taken off: "none", "mean"
@@ -89,6 +91,7 @@ class Score(Gradient):
         """Ready the baseline; refuse laws without parameters, or whose support moves with one."""
         fixed_support(problem.law)
         baseline = baseline_of(self.baseline).ready(problem, n, seed)
+        covered = problem.via is None or covers(problem.via, problem.law)
 
         def block(n: int, seed: int) -> Terms:
             x = problem.draw(n, seed)
@@ -98,7 +101,7 @@ class Score(Gradient):
                 connected(log_w.requires_grad or values.requires_grad, problem)
                 # Dividing by the mean weight takes the mean off f already; and only where weights have
                 # the mean 1 for all parameters does a baseline change nothing on average.
-                bare = problem.normalise or not log_w.requires_grad or not problem.via.covers
+                bare = problem.normalise or not log_w.requires_grad or not covered
                 off = NOTHING if bare else baseline.off(problem, x, values, log_w)
                 return weighted_terms(values, log_w, off.b)
             log_p = log_prob_inside(problem.law, x)

@@ -26,8 +26,8 @@ class Law(ABC):
     device: torch.device
     #: draws that fit into memory at once; blocks are no larger
     block: int = 100_000
-    #: False for a proposal that is 0 where p is not, so that its weights do not have the mean 1
-    covers: bool = True
+    #: True for a proposal that knows it is positive wherever p is, so that its weights have the mean 1
+    covers: bool = False
     #: what the draws are, where that is known: laws of different draws do not meet
     space: object = None
 

@@ -58,7 +58,6 @@ class Mixture(Law):
         self.batch_shape = torch.Size()
         self.device = self.laws[0].device
         self.block = min(law.block for law in self.laws)
-        self.covers = any(law.covers for law in self.laws)
 
     def draw(self, n: int, seed: int, attached: bool) -> Tensor:
         """Return n independent draws, those of one component after those of another."""
