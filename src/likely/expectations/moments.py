@@ -46,6 +46,8 @@ class Moments:
     #: the mean weight over `exp(scale)`, and its sum of squared deviations; None for weights of one
     w: Float[Tensor, "*shape"] | None = None
     ww: Float[Tensor, "*shape"] | None = None
+    #: the sum over units of cubed deviations of a, where units hold several draws and may be few
+    aaa: Float[Tensor, "*shape"] | None = None
 
     @property
     def units(self) -> int:
@@ -56,7 +58,8 @@ class Moments:
         """Return the moments of both samples together (Chan, Golub, LeVeque 1983).
 
         `mean = (n1 mean1 + n2 mean2) / n` and `M2 = M2_1 + M2_2 + (mean1 - mean2)^2 m1 m2 / m` for m1
-        and m2 units; the largest values of the union are among the largest of the two.
+        and m2 units, and third powers likewise (Pebay 2008); the largest values of the union are among
+        the largest of the two.
         """
         if (self.a.shape, self.unit, self.b is None) != (other.a.shape, other.unit, other.b is None):
             raise InvalidInput(
@@ -84,8 +87,14 @@ class Moments:
         if one.w is not None and two.w is not None:
             w = mean(one.w, two.w)
             ww = _sum(one.ww, two.ww) + (one.w - two.w).square() * between
+        aaa = one.aaa
+        if one.aaa is not None and two.aaa is not None:
+            m1, m2 = one.units, two.units
+            cross = (m2 * one.aa - m1 * two.aa) * 3 / (m1 + m2)
+            aaa = one.aaa + two.aaa + gap_a * (gap_a.square() * between * (m2 - m1) / (m1 + m2) + cross)
         return replace(
             one,
+            aaa=aaa,
             w=w,
             ww=ww,
             n=n,
@@ -117,6 +126,7 @@ class Moments:
             square=self.square * r.square(),
             tail=self.tail * r,
             tail_b=None if self.tail_b is None else self.tail_b * r,
+            aaa=None if self.aaa is None else self.aaa * r**3,
             w=None if self.w is None else self.w * r,
             ww=None if self.ww is None else self.ww * r.square(),
         )
@@ -191,6 +201,7 @@ class Block:
             a=a,
             b=b,
             aa=off.square().sum(0),
+            aaa=(off**3).sum(0) if self.unit > 1 else None,
             ab=ab,
             bb=bb,
             size=size.mean(0),
