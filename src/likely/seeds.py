@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import final
+from typing import Final, final
 
 import torch
 
 from likely.errors import InvalidInput, InvalidType
+
+_MASK: Final = 2**64 - 1
 
 
 def generator_for(
@@ -63,36 +65,59 @@ def fresh_seed() -> int:
     return int.from_bytes(os.urandom(8), "big") >> 1
 
 
+def derived(seed: int, *path: int) -> int:
+    """Return a seed of its own for each path below a seed, such as (block, purpose).
+
+    Each step is a round of SplitMix64 (Steele, Lea, Flood 2014), a bijection of 64 bits for each step.
+    """
+    z = seed
+    for step in path:
+        z = (z ^ step * 0xD1342543DE82EF95) + 0x9E3779B97F4A7C15 & _MASK
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+        z = (z ^ z >> 27) * 0x94D049BB133111EB & _MASK
+        z ^= z >> 31
+    return z >> 1
+
+
 @final
 class borrowed_global_state:  # noqa: N801 (read as a phrase: with borrowed_global_state():)
     """Let torch's own layers draw from the global generators, which are put back as found afterwards.
 
-    Inside, seed them with `seed_borrowed`. (A class: it costs a quarter of a generator function.)
+    Inside, seed them with `seed_borrowed`, or give a seed at once. (A class: it costs a quarter of a
+    generator function.)
     """
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
+    def __init__(self, device: torch.device | str = "cpu", seed: int | None = None) -> None:
         self._cuda = is_cuda(device)
         self._device = device
+        self._seed = seed
 
     def __enter__(self) -> None:
-        self._cpu = torch.get_rng_state()
+        self._cpu = torch.default_generator.get_state()
         if self._cuda:
             self._gpu = torch.cuda.get_rng_state(self._device)
+        if self._seed is not None:
+            _seed(self._seed, self._device, self._cuda)
 
     def __exit__(self, *error: object) -> None:
-        torch.set_rng_state(self._cpu)
+        torch.default_generator.set_state(self._cpu)
         if self._cuda:
             torch.cuda.set_rng_state(self._gpu, self._device)
 
 
 def seed_borrowed(seed: int, device: torch.device | str = "cpu") -> None:
     """Seed the global generators of the CPU and of `device`; only within `borrowed_global_state`."""
+    _seed(seed, device, is_cuda(device))
+
+
+def _seed(seed: int, device: torch.device | str, cuda: bool) -> None:
     torch.default_generator.manual_seed(seed)
-    if is_cuda(device):
+    if cuda:
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
 
 
 def is_cuda(device: torch.device | str) -> bool:
     """Return whether a device has a generator of its own beside that of the CPU."""
-    return torch.device(device).type == "cuda"
+    kind = device.type if isinstance(device, torch.device) else torch.device(device).type
+    return kind == "cuda"

@@ -1,6 +1,8 @@
 """The measured choice, the comparison, and the cost of a batch."""
 
+import math
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -65,6 +67,75 @@ def test_auto_draws_its_pilot_apart() -> None:
     named = expect(wave, law, n=10, grad=choose(wave, law, 10, how, seed=3), seed=3)
     assert torch.equal(auto.mean, named.mean)
     assert torch.equal(*(torch.autograd.grad(e.mean, mu)[0] for e in (auto, named)))
+
+
+def counted() -> tuple[Callable[[Tensor], Tensor], list[int]]:
+    calls: list[int] = []
+
+    def f(x: Tensor) -> Tensor:
+        calls.append(len(x))
+        return wave(x)
+
+    return f, calls
+
+
+def test_auto_remembers_its_choice_and_measures_again() -> None:
+    mu, tau = leaves(0.442297488320822, -0.500058753547454)
+    f, calls = counted()
+    auto = Auto(every=3, repeats=8, among=[Score(), Path()], cost="evaluations")
+
+    def evaluations(g: Callable[[Tensor], Tensor], law: Normal, seed: int = 0) -> int:
+        calls.clear()
+        expect(g, law, n=10, grad=auto, seed=seed)
+        return len(calls)
+
+    # A lambda that is made anew at each step is the same f.
+    found = [evaluations(lambda x: f(x) + 1, Normal(mu, tau.exp()), k) for k in range(7)]
+    assert found[1] == found[2] == found[4] == found[5] == 1  # the estimate alone
+    assert min(found[0], found[3], found[6]) > 3
+
+    def other(x: Tensor) -> Tensor:
+        return f(x).reshape(len(x))
+
+    # Another f, other leaves, other shapes: each is chosen for by itself.
+    for law in (Normal(mu, tau.exp()), Normal(mu, 1.0), Normal(mu.expand(1), tau.exp())):
+        assert evaluations(other, law) > 3
+        assert evaluations(other, law) == 1
+
+
+def test_auto_by_name_remembers_nothing() -> None:
+    (mu,) = leaves(0.4)
+    f, calls = counted()
+    for seed in range(2):
+        calls.clear()
+        expect(f, Normal(mu, 1.0), n=10, grad="auto", seed=seed)
+        assert len(calls) > 3
+
+
+def test_a_remembered_choice_leaves_every_step_unbiased() -> None:
+    # Pilots of two repetitions choose at random; a choice that had seen the draws it is applied to
+    # would favour small gradients. z-tests of two leaves at each of four steps: a false alarm once in
+    # 1e5 (|z| < 4.8916 each).
+    rows = []
+    picked = set()
+    for run in range(400):
+        auto = Auto(every=2, repeats=2, draws=2, among=[Score("none"), Path()], cost="evaluations")
+        steps = []
+        for k in range(4):
+            mu, tau = leaves(0.8, 0.1)
+            law = Normal(mu, tau.exp())
+            mean = expect(wave, law, n=2, grad=auto, seed=10 * run + k).mean
+            steps.append(torch.stack(torch.autograd.grad(mean, [mu, tau])))
+            (kept,) = auto._kept.values()
+            picked.add(type(kept.how))
+        rows.append(torch.stack(steps))
+    found = torch.stack(rows)
+    mu, tau = leaves(0.8, 0.1)
+    v = (2 * tau).exp()
+    truth = (-v / 2).exp() * (mu * mu.sin() + v * mu.cos())
+    exact = torch.stack(torch.autograd.grad(truth, [mu, tau]))
+    z = (found.mean(0) - exact) / (found.std(0) / math.sqrt(len(found)))
+    assert z.abs().max() < 4.8916 and len(picked) > 1, z
 
 
 def test_auto_counts_time_against_variance() -> None:

@@ -15,7 +15,7 @@ from torch.distributions import Independent as Independent_
 
 from likely import compare, exact, expect
 from likely.expectations import Antithetic, Gradient, Independent, Path, Score, Weak
-from likely.expectations.law import law_of
+from likely.expectations.adapter import law_of
 from likely.expectations.problem import Problem
 from likely.expectations.spread import parameter_spread
 

@@ -15,6 +15,8 @@ from laws.expectations_registry import CASES, PAIRS, Case
 from likely import expect, expectations
 from likely.errors import InvalidInput
 from likely.expectations import Auto, Enumerate, Gradient, Path, Score, Weak
+from likely.expectations.adapter import law_of
+from likely.expectations.coverage import covers
 
 Z_BOUND = 4.8916
 """A standard normal exceeds it in absolute value with probability 1e-6."""
@@ -138,6 +140,84 @@ def test_importance_weights_carry_the_gradient(baseline: str | float) -> None:
     assert_z(torch.stack(rows), torch.cat([value[None], gradient]))
 
 
+class Half:
+    """The right half of a normal law, as an object of which nothing is known."""
+
+    def sample(self, n: int) -> Tensor:
+        return torch.randn(n, dtype=torch.float64).abs()
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return d.HalfNormal(torch.ones(()).double()).log_prob(x.abs()).where(x >= 0, -torch.inf)
+
+
+NARROW = {
+    "interval": d.Uniform(torch.zeros(()).double(), 1.5),
+    "half line": d.Exponential(torch.ones(()).double()),
+    "object": Half(),
+    "list": [d.Uniform(torch.zeros(()).double(), 1.5), d.Exponential(torch.ones(()).double())],
+}
+
+
+@pytest.mark.parametrize("baseline", ["mean", "loo", 5.0])
+@pytest.mark.parametrize("name", NARROW)
+def test_a_proposal_that_leaves_out_part_of_p_has_no_baseline(name: str, baseline: str | float) -> None:
+    # f vanishes where q does, so that w f has the right mean; but the mean of w moves with mu, and a
+    # baseline of 5 would move the gradient by 5 p(0) = 2.
+    rows = []
+    for seed in range(300):
+        mu = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+        e = expect(
+            lambda x: 5.0 * ((x > 0) & (x < 1)).double(),
+            d.Normal(mu, 1.0),
+            n=8,
+            via=NARROW[name],
+            grad="score",
+            baseline=baseline,
+            seed=seed,
+        )
+        rows.append(torch.stack([e.mean.detach(), *torch.autograd.grad(e.mean, mu)]))
+    normal = d.Normal(torch.tensor(0.1).double(), 1.0)
+    low, high = torch.tensor(0.0).double(), torch.tensor(1.0).double()
+    value = 5 * (normal.cdf(high) - normal.cdf(low))
+    slope = 5 * (normal.log_prob(low).exp() - normal.log_prob(high).exp())
+    assert_z(torch.stack(rows), torch.stack([value, slope]))
+
+
+P = d.Normal(torch.zeros(()).double(), 1.0)
+COVERS = [
+    (d.StudentT(3.0), P, True),
+    (d.MultivariateNormal(torch.zeros(2), torch.eye(2)), d.Normal(torch.zeros(2), 1.0), True),
+    (d.Exponential(1.0), d.Gamma(2.0, 1.0), True),
+    (d.Exponential(1.0), d.Uniform(-1.0, 1.0), False),
+    (d.Uniform(-2.0, 2.0), d.Uniform(-1.0, 1.0), True),
+    (d.Uniform(-2.0, 2.0), d.Beta(1.0, 1.0), True),
+    (d.Uniform(-2.0, torch.tensor([2.0, 0.5])), d.Uniform(-1.0, torch.tensor([1.0, 1.0])), False),
+    (d.Categorical(torch.ones(3)), d.Categorical(torch.ones(2)), True),
+    (d.Categorical(torch.tensor([1.0, 0.0])), d.Categorical(torch.ones(2)), False),
+    (d.Bernoulli(0.5), d.Bernoulli(0.3), True),
+    (d.Bernoulli(1.0), d.Bernoulli(0.3), False),
+    (d.Poisson(1.0), d.Poisson(2.0), True),
+    (d.Dirichlet(torch.ones(2)), d.Dirichlet(torch.ones(2) * 2), False),  # nobody can tell
+    (Half(), P, False),
+    ([d.Exponential(1.0), P], P, True),
+    (d.MixtureSameFamily(d.Categorical(torch.ones(2)), d.Normal(torch.zeros(2), 1.0)), P, True),
+]
+
+
+@pytest.mark.parametrize("q, p, whether", COVERS, ids=str)
+def test_a_baseline_is_used_where_the_proposal_is_known_to_cover(
+    q: object, p: d.Distribution, whether: bool
+) -> None:
+    known = covers(expectations.Mixture(q) if isinstance(q, list) else law_of(q), law_of(p))
+    assert known is whether
+
+
+def test_a_law_covers_itself_whatever_it_is() -> None:
+    for p in (Half(), d.Dirichlet(torch.ones(2)), d.Bernoulli(1.0)):
+        assert covers(law_of(p), law_of(p))
+        assert covers(expectations.Mixture([d.Uniform(0.0, 0.1), p]), law_of(p))
+
+
 def test_self_normalised_weights_carry_the_gradient_of_the_ratio() -> None:
     # p is known up to exp(900), which no float holds; the bias is of order 1/n.
     mu = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
@@ -200,6 +280,33 @@ def test_a_batch_is_so_many_problems(how: str | Gradient) -> None:
 
 def _wave_mean(mu: Tensor) -> Tensor:
     return math.exp(-0.49 / 2) * (mu * mu.sin() + 0.49 * mu.cos())
+
+
+@pytest.mark.parametrize("entries", [(), (1,), (2, 2)], ids=str)
+@pytest.mark.parametrize("vector", [False, True], ids=["numbers", "vectors"])
+@pytest.mark.parametrize("how", [Weak(), Weak(stratified=True)], ids=str)
+def test_weak_derivatives_of_every_shape(entries: tuple[int, ...], vector: bool, how: Gradient) -> None:
+    # Each entry has a gradient of its own, whatever the shapes of draws and values.
+    loc = torch.full((2000, *entries), 0.5, dtype=torch.float64, requires_grad=True)
+    scale = torch.full((2000, *entries), 0.8, dtype=torch.float64, requires_grad=True)
+    logits = torch.full((2000, *entries), 0.3, dtype=torch.float64, requires_grad=True)
+
+    def f(x: Tensor) -> Tensor:
+        y = x.square().reshape(*x.shape[:2], -1).sum(2)
+        return torch.stack([y, 3 * y], 2) if vector else y
+
+    def slopes(law: d.Distribution, *leaves: Tensor) -> list[Tensor]:
+        law = d.Independent(law, len(entries))
+        mean = expect(f, law, n=6, grad=how, batched=True, seed=1).mean
+        mean = mean[:, 1] / 3 if vector else mean
+        return [g.reshape(2000, -1) for g in torch.autograd.grad(mean.sum(), leaves)]
+
+    by_loc, by_scale = slopes(d.Normal(loc, scale), loc, scale)
+    assert_z(by_loc, torch.tensor(1.0).double())
+    assert_z(by_scale, torch.tensor(1.6).double())
+    (by_logits,) = slopes(d.Bernoulli(logits=logits), logits)
+    p = logits.detach().sigmoid()
+    torch.testing.assert_close(by_logits, (p * (1 - p)).reshape(2000, -1))
 
 
 def test_vector_values_have_a_gradient_each() -> None:

@@ -18,8 +18,8 @@ from torch.distributions import Normal
 from likely.cli.common import Json, Messages, Quiet, Seed, check_picture, print_json
 from likely.errors import InvalidInput
 from likely.expectations import expect
-from likely.expectations.law import derived
 from likely.files import write_whole
+from likely.seeds import derived
 
 #: the stationary points of the objective, (mu, sigma)
 POINTS: Final = {

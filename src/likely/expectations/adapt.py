@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
+from likely.expectations.adapter import law_of
 from likely.expectations.checks import whole
-from likely.expectations.law import AnyLaw, derived, law_of
+from likely.expectations.law import AnyLaw
 from likely.expectations.mixture import Mixture
 from likely.expectations.names import root_of
 from likely.expectations.problem import Function, Problem, weigh
 from likely.expectations.sampling import Independent
+from likely.seeds import derived
 
 Family: TypeAlias = "Callable[..., AnyLaw]"
 OBJECTIVES = ("variance", "cross-entropy")

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch import distributions as d
 from torch.distributions import Distribution, Independent
 
-from likely.expectations.law import Law, TorchLaw
+from likely.expectations.law import Law
+from likely.expectations.torch_law import TorchLaw, base_of
 
 #: the arguments of each family; of alternatives in one tuple, a law has the first that it holds
 FAMILIES: Final[dict[type[Distribution], tuple[tuple[str, ...], ...]]] = {
@@ -36,13 +37,13 @@ def arguments_of(law: Law) -> dict[str, Tensor]:
     Each has the batch shape of the law first.
 
     Example:
-        >>> from likely.expectations.law import law_of
+        >>> from likely.expectations.adapter import law_of
         >>> list(arguments_of(law_of(d.Normal(0.0, 1.0))))
         ['loc', 'scale']
     """
     if not isinstance(law, TorchLaw):
         return {}
-    base = _base(law.distribution)
+    base = base_of(law.distribution)
     found = {}
     for alternatives in FAMILIES.get(type(base), ()):
         held = [name for name in alternatives if name in vars(base)] or list(alternatives)
@@ -63,7 +64,3 @@ def with_arguments(law: Law, arguments: Mapping[str, Tensor]) -> TorchLaw:
         return type(old)(**make, validate_args=False)
 
     return TorchLaw(remade(law.distribution), law.batched, law.rows)
-
-
-def _base(law: Distribution) -> Distribution:
-    return _base(law.base_dist) if isinstance(law, Independent) else law

@@ -11,9 +11,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
-from likely.expectations.law import derived
 from likely.expectations.problem import Problem, floating, over
 from likely.expectations.scores import scores_of
+from likely.seeds import derived
 
 
 class Off(NamedTuple):

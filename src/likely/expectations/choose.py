@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, final
 
 import torch
 
 from likely.errors import InvalidInput, InvalidType
+from likely.expectations.adapter import law_of
 from likely.expectations.arguments import arguments_of
 from likely.expectations.checks import whole
 from likely.expectations.cost import evaluations, seconds
+from likely.expectations.enumeration import Enumerate, support_size
 from likely.expectations.gradient import (
     Block,
-    Enumerate,
     Gradient,
     Path,
     Score,
     Values,
     pilot_seed,
-    support_of,
 )
-from likely.expectations.law import AnyLaw, law_of
+from likely.expectations.law import AnyLaw
 from likely.expectations.mixed import Mixed
 from likely.expectations.problem import Function, Problem
 from likely.expectations.sampling import Independent
 from likely.expectations.spread import argument_spread, leaf_spread
 from likely.expectations.weak import Weak
 from likely.seeds import root_of
+
+
+@final
+@dataclass(eq=False)
+class _Choice:
+    """An estimator, and how many more estimates it serves."""
+
+    how: Gradient
+    left: int
 
 
 @final
@@ -42,11 +51,14 @@ class Auto(Gradient):
     a candidate, and so is the mixture that gives each argument the least variance. The least
     `time x sum_k variance_k / least variance_k` wins, k counting arguments, time being that of one
     estimate of n draws and its gradient. Finite supports of at most n points are summed exactly. Of
-    laws whose arguments are not known, such as flows, the parameters are judged together. The pilot
-    evaluates f `draws x repeats` times and more for each candidate: in a loop, call `choose` once in a
-    while and pass on what it returns. Every candidate is unbiased, provided that f is differentiable
-    wherever Path() is among them: say `among=[Score(), Weak()]` for an f that is differentiable almost
-    everywhere but jumps.
+    laws whose arguments are not known, such as flows, the parameters are judged together.
+
+    The pilot evaluates f `draws x repeats` times and more for each candidate. In a loop, make one value
+    `Auto(every=1000)` before it and use that at each step: it remembers its choice, for each kind of
+    law and f, and measures anew after so many estimates. A choice rests on draws of its own and on the
+    past, never on the draws it is applied to; so each estimate is unbiased, and an old choice costs
+    variance at the most. (f must be differentiable wherever Path() is among the candidates: say
+    `among=[Score(), Weak()]` for an f that is differentiable almost everywhere but jumps.)
 
     Args:
         draws: of the pilot for each repetition, n if that is less.
@@ -54,6 +66,7 @@ class Auto(Gradient):
         among: the candidates; None for all.
         cost: "time", measured, so that a clock settles what is nearly equal; or "evaluations" of f,
             counted, so that the seed alone decides.
+        every: how many estimates a choice serves; with 1 nothing is remembered.
 
     Example:
         >>> mu, tau = (torch.tensor(t, requires_grad=True) for t in (0.4423, -0.5001))
@@ -66,8 +79,11 @@ class Auto(Gradient):
     repeats: int = 256
     among: Sequence[Gradient] | None = None
     cost: Literal["time", "evaluations"] = "time"
+    every: int = 1
+    _kept: dict[object, _Choice] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        whole("every", self.every)
         whole("draws", self.draws, 2)
         whole("repeats", self.repeats, 2)
         if self.cost not in ("time", "evaluations"):
@@ -77,28 +93,42 @@ class Auto(Gradient):
             raise InvalidType(f"among holds {odd}; expected estimators as values, such as Score().")
 
     def prepare(self, problem: Problem, n: int, seed: int) -> Block:
-        """Choose, then do as the choice does."""
+        """Choose, or remember, then do as the choice does."""
         if not torch.is_grad_enabled():
             return Values().prepare(problem, n, seed)
-        return self.choose(problem, n, seed).prepare(problem, n, seed)
+        how = self._remembered(problem, n, seed) if self.every > 1 else self.choose(problem, n, seed)
+        return how.prepare(problem, n, seed)
+
+    def _remembered(self, problem: Problem, n: int, seed: int) -> Gradient:
+        law = problem.law
+        wanted = tuple(k for k, t in arguments_of(law).items() if t.requires_grad)
+        # A function that is made anew at each step, such as a lambda, has the same code.
+        code = getattr(problem.f, "__code__", type(problem.f))
+        kind = (law.name, law.space, law.batch_shape, wanted, problem.via is None, code)
+        kept = self._kept.get(kind)
+        if kept is None or kept.left == 0:
+            kept = self._kept[kind] = _Choice(self.choose(problem, n, seed), self.every)
+        kept.left -= 1
+        return kept.how
 
     def choose(self, problem: Problem, n: int, seed: int) -> Gradient:
         """Return the estimator to use for n draws."""
         if problem.via is not None:
             return Score("loo" if n > 1 else "mean")
-        if self.among is None and _enumerable(problem, n):
+        if self.among is None and support_size(problem.law) <= n:
             return Enumerate()
         given = self.among or (Score("none"), Score("loo"), Path(), Weak(stratified=True))
         draws = max(2, min(n, self.draws))
-        candidates = [c for c in given if _applies(c, problem, draws, seed)]
+        pilot = pilot_seed(seed)  # all that is drawn here is drawn from it
+        candidates = [c for c in given if _applies(c, problem, draws, pilot)]
         if not candidates:
             raise InvalidInput(f"no gradient estimator applies to {problem.law.name} and this f.")
         names = [name for name, t in arguments_of(problem.law).items() if t.requires_grad]
-        pilot = pilot_seed(seed)
         if not names:
             repeats = max(2, self.repeats // 4)
             totals = [
-                leaf_spread(c, problem, draws, repeats, pilot).total() * self._cost(c, problem, n, seed)
+                leaf_spread(c, problem, draws, repeats, pilot).total()
+                * self._cost(c, problem, n, pilot)
                 for c in candidates
             ]
             return candidates[totals.index(min(totals))]
@@ -111,7 +141,7 @@ class Auto(Gradient):
             variances.append(least)
         products = [
             sum(_ratio(v, low) for v, low in zip(row, least, strict=True))
-            * self._cost(c, problem, n, seed)
+            * self._cost(c, problem, n, pilot)
             for c, row in zip(candidates, variances, strict=True)
         ]
         return candidates[products.index(min(products))]
@@ -125,7 +155,7 @@ class Auto(Gradient):
 def choose(
     f: Function, p: AnyLaw, n: int = 16, auto: Auto | None = None, *, seed: int | None = None
 ) -> Gradient:
-    """Return the estimator that `grad="auto"` would use for n draws, to be used again and again.
+    """Return the estimator that `grad="auto"` would use for n draws, to look at or to use again.
 
     Example:
         >>> eta = torch.zeros(2, requires_grad=True)
@@ -138,13 +168,6 @@ def choose(
 
 def _ratio(variance: float, least: float) -> float:
     return 1.0 if variance == least else math.inf if least == 0 else variance / least
-
-
-def _enumerable(problem: Problem, n: int) -> bool:
-    try:
-        return len(support_of(problem)) <= n
-    except InvalidInput:
-        return False
 
 
 def _applies(candidate: Gradient, problem: Problem, n: int, seed: int) -> bool:

@@ -11,10 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
+from likely.expectations.adapter import law_of
 from likely.expectations.checks import whole
 from likely.expectations.cost import evaluations, seconds
 from likely.expectations.gradient import Gradient
-from likely.expectations.law import AnyLaw, law_of
+from likely.expectations.law import AnyLaw
 from likely.expectations.names import gradient_of, root_of
 from likely.expectations.problem import Function, Problem
 from likely.expectations.sampling import Independent, Sampling

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from likely.expectations.arguments import arguments_of
 from likely.expectations.gradient import Gradient
-from likely.expectations.law import TorchLaw, derived, entries, leaves_of
+from likely.expectations.leaves import leaves_of
 from likely.expectations.mixed import Mixed
 from likely.expectations.problem import Problem
+from likely.expectations.torch_law import TorchLaw, entries
 from likely.expectations.weak import Weak
+from likely.seeds import derived
 
 #: estimates that are timed, of which the quickest counts: whatever else runs only adds
 TIMED = 7

@@ -10,16 +10,19 @@ import torch
 from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
+from likely.expectations.adapter import law_of
 from likely.expectations.baselines import Baseline
 from likely.expectations.checks import whole
+from likely.expectations.enumeration import Enumerate
 from likely.expectations.estimate import Estimate
 from likely.expectations.expect import expect
-from likely.expectations.gradient import Enumerate, Gradient, Path, Score, Values
-from likely.expectations.law import AnyLaw, Law, derived, law_of
+from likely.expectations.gradient import Gradient, Path, Score, Values
+from likely.expectations.law import AnyLaw, Law
 from likely.expectations.names import root_of
 from likely.expectations.problem import Problem, over, plain_terms
 from likely.expectations.sampling import Independent
 from likely.expectations.weak import Weak
+from likely.seeds import derived
 
 LogJoint: TypeAlias = Callable[[Tensor], Tensor]
 Kind: TypeAlias = Literal["score", "path", "stl", "dreg", "weak", "enumerate"]

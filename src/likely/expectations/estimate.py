@@ -76,7 +76,7 @@ class Estimate:
         mean = m.a if m.b is None else m.a / m.b
         if m.b is None and m.scale is not None:
             mean = mean * m.scale.exp()
-        return mean.to(self.dtype)
+        return mean if mean.dtype == self.dtype else mean.to(self.dtype)
 
     @property
     def log_mean(self) -> Float[Tensor, "*shape"]:
@@ -109,6 +109,11 @@ class Estimate:
     ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
         """Return the ends of a confidence interval, `mean +- t stderr` with Student's t.
 
+        Where units of several draws are averaged, as of Sobol points, they may be few and skewed.
+        Hall's transformation takes the skewness g of their means out of t, by
+        `t + a t^2 / 3 + a^2 t^3 / 27 + a / 6` with `a = g / sqrt(units)` (Hall 1992); as g is estimated
+        too, the interval is the hull of both.
+
         For unweighted events the interval is exact (Clopper, Pearson 1934). Where no draw hit, the
         lower end is 0 and the upper one is exact too: with `1 - level = a`, all draws missing an event
         of probability above `1 - a^(1/n)` has probability below a, so that, for `0 <= f <= most`, the
@@ -129,8 +134,10 @@ class Estimate:
         m, mean, alpha = self.moments, self.mean.detach().double(), 1 - level
         if self.exact:
             return mean.to(self.dtype), mean.to(self.dtype)
-        spread = self.stderr.double() * stats.t.ppf(1 - alpha / 2, max(m.units - 1, 1))
-        low, high = mean - spread, mean + spread
+        error = self.stderr.double()
+        quantile = float(stats.t.ppf(1 - alpha / 2, max(m.units - 1, 1)))
+        low = mean - error * _unskewed(m, quantile).clamp(min=quantile)
+        high = mean - error * _unskewed(m, -quantile).clamp(max=-quantile)
         if self.event:
             low, high = low.clamp(min=0), high.clamp(max=1)
         if self.event and self._plain:
@@ -265,6 +272,19 @@ class Estimate:
         """Where the draws tell the spread: not where an event never, or always, happened."""
         hits = self.moments.hits
         return (hits > 0) & ~((hits == self.n) & self.event & self._plain)
+
+
+def _unskewed(m: Moments, t: float) -> Tensor:
+    """Return what Hall's transformation turns into t, `3 / a ((1 + a (t - a / 6))^(1/3) - 1)`."""
+    if m.aaa is None or m.b is not None or m.units < 3:
+        return torch.full_like(m.aa, t)
+    u = m.units
+    # The usual correction for a skewness estimated from few values.
+    g = m.aaa / u / (m.aa / u) ** 1.5 * math.sqrt(u * (u - 1)) / (u - 2)
+    a = (g / math.sqrt(u)).nan_to_num(0.0)
+    base = 1 + a * (t - a / 6)
+    found = 3 / a * (base.abs().pow(1 / 3).copysign(base) - 1)
+    return torch.where(a.abs() < 1e-6, t, found)
 
 
 def _khat(tail: Tensor, positive: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -9,12 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from likely.errors import InvalidType
-from likely.expectations.gradient import enumerable, support_of
-from likely.expectations.law import AnyLaw, law_of
-from likely.expectations.linear import linear
+from likely.expectations.adapter import law_of
+from likely.expectations.enumeration import support_of, support_size, weighed
+from likely.expectations.law import AnyLaw
+from likely.expectations.linear import with_slopes
 from likely.expectations.problem import Function, Problem
 from likely.expectations.quadrature import Quadrature
 from likely.expectations.sampling import Independent
+from likely.expectations.torch_law import log_prob_inside
 
 
 @runtime_checkable
@@ -60,16 +63,15 @@ def exact(f: Function, p: AnyLaw | Tractable, *, rtol: float = 1e-11) -> Float[T
     if not callable(f):
         raise InvalidType(f"f is a {type(f).__name__}; expected a function of the draws.")
     problem = Problem(f, law, None, Independent())
-    if enumerable(law):
+    if support_size(law) < math.inf:
         x = support_of(problem)
         values = problem.values(x)
-        mass = law.log_prob(x).double().exp()
-        total = (mass.reshape(-1, *(1,) * (values.ndim - 1)) * values).sum(0)
+        total = weighed(values, log_prob_inside(law, x))[1]
         return total.to(values.dtype if values.dtype.is_floating_point else torch.float64)
     work = Quadrature(problem, rtol)
     total = work.value()
     if torch.is_grad_enabled():
         slopes = list(work.slopes(total.shape))
         if slopes:
-            total = total + linear(slopes).to(total.dtype)
+            total = with_slopes(total, slopes)
     return total

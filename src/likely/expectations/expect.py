@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 import torch
 from joblib import Parallel, delayed
@@ -13,19 +13,22 @@ from torch import Tensor
 
 from likely.density import evaluating
 from likely.errors import InvalidInput, InvalidType
+from likely.expectations.adapter import law_of
 from likely.expectations.baselines import Baseline
 from likely.expectations.checks import whole
 from likely.expectations.estimate import Estimate
 from likely.expectations.gradient import Block, Gradient, Values
-from likely.expectations.law import AnyLaw, Law, derived, law_of
+from likely.expectations.law import AnyLaw, Law
 from likely.expectations.mixture import Mixture
 from likely.expectations.names import gradient_of, root_of
 from likely.expectations.problem import Function, Problem
 from likely.expectations.sampling import Independent, Sampling, Sobol
 from likely.expectations.until import rel
+from likely.seeds import derived
 
 Proposal: TypeAlias = "AnyLaw | Sequence[AnyLaw]"
-INDEPENDENT = Independent()
+INDEPENDENT: Final = Independent()
+STAYS: Final = nullcontext()
 #: draws at the most where `until` is given and n is not
 MOST = 10_000_000
 
@@ -95,8 +98,10 @@ def expect(
     problem = _problem(f, p, law, via, sampling or INDEPENDENT, normalise, batched)
     most = n if n is not None else 1000 if until is None else MOST
     whole("n", most)
-    whole("block", 1 if block is None else block)
-    whole("workers", workers)
+    if block is not None:
+        whole("block", block)
+    if workers != 1 or isinstance(workers, bool):
+        whole("workers", workers)
     if until is not None and not isinstance(until, rel):
         raise InvalidType(f"until is {until!r:.40}; expected a rule, such as rel(0.1).")
     root = root_of(seed, generator)
@@ -105,12 +110,12 @@ def expect(
         raise InvalidInput(
             "workers compute values only: a graph cannot cross processes; leave out grad."
         )
-    fits = min(law.block, problem.via.block) if problem.via else law.block
-    one_piece = most if isinstance(problem.sampling, Sobol) else fits
-    sizes = _sizes(most, block or (min(until.block, fits) if until else one_piece), problem)
-    modules = [m for m in (p, *(_listed(via))) if isinstance(m, torch.nn.Module)]
-    with evaluating(*modules) if modules else nullcontext():
+    sizes = _sizes(most, block, until, problem)
+    modules = [m for m in (p, *_listed(via)) if isinstance(m, torch.nn.Module)]
+    with evaluating(*modules) if modules else STAYS:
         draw = how.prepare(problem, sizes[0], root)
+        if len(sizes) == 1 and until is None:
+            return _one(problem, draw, most, root, 0)
         return _run(problem, draw, sizes, root, until, workers)
 
 
@@ -192,9 +197,15 @@ def _same_space(p: Law, q: Law) -> None:
         raise InvalidInput(f"via draws {q.space}; expected what p draws, {p.space}.")
 
 
-def _sizes(n: int, block: int, problem: Problem) -> list[int]:
+def _sizes(n: int, given: int | None, until: rel | None, problem: Problem) -> list[int]:
     """Cut n draws into blocks; units are not cut."""
     unit = problem.sampling.unit(n)
+    block = min(problem.law.block, problem.via.block) if problem.via else problem.law.block
+    if until is not None:
+        block = min(until.block, block)
+    elif isinstance(problem.sampling, Sobol):
+        block = n
+    block = given or block
     if n <= block:
         return [n]
     full, rest = divmod(n, block)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,23 +9,21 @@ from typing import TypeAlias, final
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent
 
 from likely.errors import InvalidInput
 from likely.expectations.baselines import NOTHING, Baseline, baseline_of
-from likely.expectations.law import Law, TorchLaw, derived, moving_ends
+from likely.expectations.coverage import covers
+from likely.expectations.law import Law
 from likely.expectations.problem import (
     Problem,
     Terms,
-    floating,
-    over,
     plain_terms,
     weighted_terms,
 )
+from likely.expectations.torch_law import innermost, log_prob_inside, moving_ends
+from likely.seeds import derived
 
 Block: TypeAlias = Callable[[int, int], Terms]
-#: at most so many points are enumerated
-MOST_POINTS = 2**20
 
 
 class Gradient(ABC):
@@ -68,7 +65,8 @@ class Score(Gradient):
     It asks nothing of f, nor of the law but `log_prob` and a support that stays where it is. In code
     it is importance sampling with `q = detach(p)`: the mean of `w f` with `w = exp(log p - log q)`,
     which equals 1 and carries the gradient. All higher derivatives of that are right as well. With a
-    proposal q, w is the weight itself.
+    proposal q, w is the weight itself, and a baseline is used only where q is known to be positive
+    wherever p is: elsewhere it would bias the gradient (`docs/theory_expectations.md`, E5).
 
     Args:
         baseline: b, what is taken off f, from other draws than the one it is taken off: "none", "mean"
@@ -93,6 +91,7 @@ class Score(Gradient):
         """Ready the baseline; refuse laws without parameters, or whose support moves with one."""
         fixed_support(problem.law)
         baseline = baseline_of(self.baseline).ready(problem, n, seed)
+        covered = problem.via is None or covers(problem.via, problem.law)
 
         def block(n: int, seed: int) -> Terms:
             x = problem.draw(n, seed)
@@ -102,10 +101,10 @@ class Score(Gradient):
                 connected(log_w.requires_grad or values.requires_grad, problem)
                 # Dividing by the mean weight takes the mean off f already; and only where weights have
                 # the mean 1 for all parameters does a baseline change nothing on average.
-                bare = problem.normalise or not log_w.requires_grad or not problem.via.covers
+                bare = problem.normalise or not log_w.requires_grad or not covered
                 off = NOTHING if bare else baseline.off(problem, x, values, log_w)
                 return weighted_terms(values, log_w, off.b)
-            log_p = problem.law.log_prob(x)
+            log_p = log_prob_inside(problem.law, x)
             connected(log_p.requires_grad or values.requires_grad, problem)
             if not log_p.requires_grad:
                 return plain_terms(values)
@@ -153,83 +152,9 @@ class Path(Gradient):
         return block
 
 
-@final
-@dataclass(frozen=True)
-class Enumerate(Gradient):
-    """The exact sum over a finite support, `sum_x p(x) f(x)`; differentiable to any order.
-
-    Raises:
-        InvalidInput: the support is not finite, or has more than about a million points.
-
-    Example:
-        >>> from likely import expect
-        >>> eta = torch.zeros(3, requires_grad=True)
-        >>> p = torch.distributions.Bernoulli(logits=eta)
-        >>> expect(lambda b: b.sum(1), p, n=1, grad=Enumerate()).mean.backward()
-        >>> eta.grad.tolist()
-        [0.25, 0.25, 0.25]
-    """
-
-    def prepare(self, problem: Problem, n: int, seed: int) -> Block:
-        """Refuse infinite supports and proposals."""
-        if problem.via is not None:
-            raise InvalidInput("grad='enumerate' goes over the support of p; leave out via.")
-        x = support_of(problem)
-
-        def block(n: int, seed: int) -> Terms:
-            values = problem.values(x)
-            mass = over(problem.law.log_prob(x).double().exp(), values)
-            # A mean over points, of which each counts with its probability.
-            a = len(x) * mass * torch.where(mass > 0, floating(values), 0.0)
-            return Terms(a, values.dtype, exact=True)
-
-        return block
-
-
-def enumerable(law: Law) -> bool:
-    """Return whether the support of a law is finite, however large."""
-    base = _innermost(law)
-    return base is not None and base.has_enumerate_support
-
-
-def _innermost(law: Law) -> Distribution | None:
-    base = law.distribution if isinstance(law, TorchLaw) else None
-    while isinstance(base, Independent):
-        base = base.base_dist
-    return base
-
-
-def support_of(problem: Problem) -> Tensor:
-    """Return every point of a finite support, `(points, *batch, *event)`."""
-    law = problem.law
-    base = _innermost(law)
-    if base is None or not base.has_enumerate_support:
-        raise InvalidInput(
-            f"{law.name} has no finite support to enumerate; use grad='score', or 'path' or 'weak' "
-            "where they apply."
-        )
-    single = base.enumerate_support(expand=False)
-    lead = len(law.batch_shape)
-    choices, entries = single.shape[0], base.batch_shape[lead:]
-    number = math.prod(entries)
-    if number * math.log(max(choices, 1)) > math.log(MOST_POINTS):
-        raise InvalidInput(
-            f"the support of {law.name} has {choices}^{number} points; expected at most "
-            f"{MOST_POINTS:,}. Use grad='score' or 'weak'."
-        )
-    whole = base.batch_shape + base.event_shape
-    if number == 0:
-        return single.new_zeros((1, *whole))
-    place = choices ** torch.arange(number - 1, -1, -1, device=single.device)
-    index = torch.arange(choices**number, device=single.device)[:, None] // place % choices
-    points = single.reshape(choices, *base.event_shape)[index.reshape(choices**number, *entries)]
-    shape = (len(points), *(1,) * lead, *entries, *base.event_shape)
-    return points.reshape(shape).expand(len(points), *whole)
-
-
 def fixed_support(law: Law) -> None:
     """Refuse a support whose ends are parameters: the score does not see what enters or leaves."""
-    base = _innermost(law)
+    base = innermost(law)
     moving = moving_ends(base) if base is not None and torch.is_grad_enabled() else []
     if moving:
         raise InvalidInput(

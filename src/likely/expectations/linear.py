@@ -1,4 +1,4 @@
-"""A term of value zero with a given gradient, which refuses to be differentiated twice."""
+"""A value with a given gradient, which refuses to be differentiated twice."""
 
 from __future__ import annotations
 
@@ -11,50 +11,51 @@ from torch import Tensor
 from likely.errors import InvalidInput
 
 
-def linear(pairs: Sequence[tuple[Tensor, Tensor]], batch: int = 0) -> Tensor:
-    """Return `sum slope (t - detach(t))` over pairs of t and slope, and over the entries of t.
+def with_slopes(value: Tensor, pairs: Sequence[tuple[Tensor, Tensor]], batch: int = 0) -> Tensor:
+    """Return `value + sum slope (t - detach(t))` over pairs of t and slope, and over the entries of t.
 
     Args:
+        value: `(*batch, *out)`; its own gradient stays.
         pairs: tensors t, `(*batch, *own)`, and their slopes, `(*batch, *own, *out)`.
         batch: how many dimensions lead in all of them.
 
-    Returns:
-        Zeros of shape `(*batch, *out)`, whose gradient in each t is its slope.
-
     Example:
         >>> t = torch.tensor([1.0, 2.0], requires_grad=True)
-        >>> linear([(t, torch.tensor([3.0, 4.0]))]).backward()
+        >>> with_slopes(torch.tensor(5.0), [(t, torch.tensor([3.0, 4.0]))]).backward()
         >>> t.grad.tolist()
         [3.0, 4.0]
     """
-    tensors, slopes = zip(*pairs, strict=True)
-    result: Tensor = _Linear.apply(batch, slopes, *tensors)  # type: ignore[no-untyped-call]
+    result: Tensor = _WithSlopes.apply(value, (batch, pairs), *[t for t, _ in pairs])  # type: ignore[no-untyped-call]
     return result
 
 
-class _Linear(torch.autograd.Function):
+class _WithSlopes(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, batch: int, slopes: tuple[Tensor, ...], *tensors: Tensor) -> Tensor:
-        ctx.save_for_backward(*tensors)
-        ctx.batch, ctx.slopes = batch, slopes
-        slope, t = slopes[0], tensors[0]
-        return slope.new_zeros(slope.shape[:batch] + slope.shape[t.ndim :])
+    def forward(
+        ctx: Any, value: Tensor, given: tuple[int, Sequence[tuple[Tensor, Tensor]]], *tensors: Tensor
+    ) -> Tensor:
+        ctx.given = given
+        return value.detach()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        found = []
-        for t, slope in zip(ctx.saved_tensors, ctx.slopes, strict=True):
-            own = t.ndim - ctx.batch
-            product = slope * grad.reshape(
-                grad.shape[: ctx.batch] + (1,) * own + grad.shape[ctx.batch :]
-            )
-            out = tuple(range(t.ndim, slope.ndim))
-            total = (product.sum(out) if out else product).to(t.dtype)
-            # Only where a second derivative is being prepared does it have to be refused.
-            if torch.is_grad_enabled():
-                total = _FirstOnly.apply(total, t)  # type: ignore[no-untyped-call]
-            found.append(total)
-        return None, None, *found
+        batch, pairs = ctx.given
+        found: list[Tensor | None] = [grad, None]
+        # Only where a second derivative is being prepared does it have to be refused.
+        higher = torch.is_grad_enabled()
+        for t, slope in pairs:
+            if t.ndim == slope.ndim == grad.ndim:  # a number for each entry of the batch
+                total = slope * grad
+            else:
+                product = slope * grad.reshape(
+                    grad.shape[:batch] + (1,) * (t.ndim - batch) + grad.shape[batch:]
+                )
+                out = tuple(range(t.ndim, slope.ndim))
+                total = product.sum(out) if out else product
+            if total.dtype != t.dtype:
+                total = total.to(t.dtype)
+            found.append(_FirstOnly.apply(total, t) if higher else total)  # type: ignore[no-untyped-call]
+        return tuple(found)
 
 
 class _FirstOnly(torch.autograd.Function):

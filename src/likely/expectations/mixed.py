@@ -13,9 +13,10 @@ from likely.errors import InvalidInput
 from likely.expectations.arguments import arguments_of, with_arguments
 from likely.expectations.baselines import Baseline, baseline_of
 from likely.expectations.gradient import Block, Gradient, Path, Score
-from likely.expectations.law import Law, TorchLaw, derived
+from likely.expectations.law import Law
 from likely.expectations.problem import Problem, Terms, plain_terms
-from likely.expectations.weak import Weak, weak_arguments, weak_term
+from likely.expectations.torch_law import TorchLaw
+from likely.expectations.weak import Weak, weak_arguments, weakly
 
 
 @final
@@ -90,10 +91,10 @@ class Mixed(Gradient):
                 if baseline is not None and torch.is_grad_enabled():
                     held = replace(problem, law=_holding(law, {*by[Weak], *by[Path]}))
                     b, correction = baseline.off(held, x.detach(), values.detach(), None)
+            terms = plain_terms(values, log_ratio, b, correction)
             if by[Weak] and torch.is_grad_enabled():
-                term = weak_term(problem, x.detach(), values, by[Weak], derived(seed, 7), stratified)
-                correction = term if correction is None else correction + term
-            return plain_terms(values, log_ratio, b, correction)
+                return weakly(terms, problem, x.detach(), values, by[Weak], seed, stratified)
+            return terms
 
         return block
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
-from likely.expectations.law import AnyLaw, Law, derived, law_of
+from likely.expectations.adapter import law_of
+from likely.expectations.law import AnyLaw, Law
+from likely.seeds import derived
 
 
 @final
@@ -56,7 +58,6 @@ class Mixture(Law):
         self.batch_shape = torch.Size()
         self.device = self.laws[0].device
         self.block = min(law.block for law in self.laws)
-        self.covers = any(law.covers for law in self.laws)
 
     def draw(self, n: int, seed: int, attached: bool) -> Tensor:
         """Return n independent draws, those of one component after those of another."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import cast, final
 
 import torch
@@ -47,6 +46,8 @@ class Moments:
     #: the mean weight over `exp(scale)`, and its sum of squared deviations; None for weights of one
     w: Float[Tensor, "*shape"] | None = None
     ww: Float[Tensor, "*shape"] | None = None
+    #: the sum over units of cubed deviations of a, where units hold several draws and may be few
+    aaa: Float[Tensor, "*shape"] | None = None
 
     @property
     def units(self) -> int:
@@ -57,7 +58,8 @@ class Moments:
         """Return the moments of both samples together (Chan, Golub, LeVeque 1983).
 
         `mean = (n1 mean1 + n2 mean2) / n` and `M2 = M2_1 + M2_2 + (mean1 - mean2)^2 m1 m2 / m` for m1
-        and m2 units; the largest values of the union are among the largest of the two.
+        and m2 units, and third powers likewise (Pebay 2008); the largest values of the union are among
+        the largest of the two.
         """
         if (self.a.shape, self.unit, self.b is None) != (other.a.shape, other.unit, other.b is None):
             raise InvalidInput(
@@ -85,8 +87,14 @@ class Moments:
         if one.w is not None and two.w is not None:
             w = mean(one.w, two.w)
             ww = _sum(one.ww, two.ww) + (one.w - two.w).square() * between
+        aaa = one.aaa
+        if one.aaa is not None and two.aaa is not None:
+            m1, m2 = one.units, two.units
+            cross = (m2 * one.aa - m1 * two.aa) * 3 / (m1 + m2)
+            aaa = one.aaa + two.aaa + gap_a * (gap_a.square() * between * (m2 - m1) / (m1 + m2) + cross)
         return replace(
             one,
+            aaa=aaa,
             w=w,
             ww=ww,
             n=n,
@@ -118,6 +126,7 @@ class Moments:
             square=self.square * r.square(),
             tail=self.tail * r,
             tail_b=None if self.tail_b is None else self.tail_b * r,
+            aaa=None if self.aaa is None else self.aaa * r**3,
             w=None if self.w is None else self.w * r,
             ww=None if self.ww is None else self.ww * r.square(),
         )
@@ -131,7 +140,7 @@ class Block:
     Args:
         terms: w f, one row a draw, differentiable; `unit` consecutive rows depend on each other.
         weights: w, differentiable; None for weights of one.
-        correction: a term of value zero whose gradient is added to that of the mean.
+        given: the mean of the terms, where it is more than that, such as differentiable.
 
     Example:
         >>> m = Block(torch.tensor([1.0, 2.0, 3.0])).moments()
@@ -142,43 +151,39 @@ class Block:
     terms: Float[Tensor, "n *shape"]
     weights: Float[Tensor, "n *shape"] | None = None
     scale: Float[Tensor, "*shape"] | None = None
-    correction: Float[Tensor, "*shape"] | None = None
     unit: int = 1
     normalise: bool = False
+    given: Float[Tensor, "*shape"] | None = None
 
     @property
     def n(self) -> int:
         """How many draws there are."""
         return self.terms.shape[0]
 
-    @cached_property
+    @property
     def a(self) -> Tensor:
         """The mean of `w f`, in float64, differentiable."""
-        a = self.terms.mean(0, dtype=torch.float64)
-        if self.correction is None:
-            return a
-        if self.scale is None:
-            return a + self.correction
-        return a + self.correction * (-self.scale).exp()
+        return average(self.terms) if self.given is None else self.given
 
-    @cached_property
+    @property
     def b(self) -> Tensor | None:
         """The mean of w, where the estimate is to be divided by it."""
         if not self.normalise:
             return None
         if self.weights is None:
             return torch.ones_like(self.a)
-        return self.weights.mean(0, dtype=torch.float64)
+        return average(self.weights)
 
     def moments(self) -> Moments:
         """Return what remains of the block."""
         v = self.terms.detach().double()
-        mean = self.a.detach()
+        a, b = self.a, self.b
+        mean = a.detach()
         off = _means(v, self.unit) - mean
         ab = bb = tail_b = None
-        if self.b is not None:
+        if b is not None:
             w = torch.ones_like(v) if self.weights is None else self.weights.detach().double()
-            off_b = _means(w, self.unit) - self.b.detach()
+            off_b = _means(w, self.unit) - b.detach()
             ab, bb = (off * off_b).sum(0), off_b.square().sum(0)
             tail_b = _largest(w)
         weight = spread = None
@@ -193,9 +198,10 @@ class Block:
             n=self.n,
             unit=self.unit,
             scale=torch.zeros_like(mean) if self.scale is None else self.scale,
-            a=self.a,
-            b=self.b,
+            a=a,
+            b=b,
             aa=off.square().sum(0),
+            aaa=(off**3).sum(0) if self.unit > 1 else None,
             ab=ab,
             bb=bb,
             size=size.mean(0),
@@ -204,6 +210,13 @@ class Block:
             tail=_largest(size),
             tail_b=tail_b,
         )
+
+
+def average(values: Tensor, dim: int = 0) -> Tensor:
+    """Return the mean over draws, in float64."""
+    if values.dtype == torch.float64:  # a sum of few entries takes half the time of `mean`
+        return values.sum(dim) / values.shape[dim]
+    return values.mean(dim, dtype=torch.float64)
 
 
 def _means(v: Tensor, unit: int) -> Tensor:

@@ -9,7 +9,8 @@ from torch import Tensor
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.baselines import Baseline
 from likely.expectations.choose import Auto
-from likely.expectations.gradient import Enumerate, Gradient, Path, Score, Values
+from likely.expectations.enumeration import Enumerate
+from likely.expectations.gradient import Gradient, Path, Score, Values
 from likely.expectations.weak import Weak
 from likely.seeds import root_of
 

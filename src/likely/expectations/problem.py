@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias, cast, final
+from typing import NamedTuple, TypeAlias, cast, final
 
 import torch
 from jaxtyping import Float, Shaped
@@ -14,25 +14,24 @@ from torch import Tensor
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.estimate import Estimate
 from likely.expectations.law import Law
-from likely.expectations.moments import Block
+from likely.expectations.moments import Block, average
 from likely.expectations.sampling import Sampling
 
 Function: TypeAlias = Callable[[Tensor], Tensor]
 
 
 @final
-@dataclass(frozen=True, eq=False)
-class Terms:
-    """One block of draws: `exp(scale) mean_i a_i + correction` is the estimate, with `a = w f`.
+class Terms(NamedTuple):
+    """One block of draws, `a = w f` over `exp(scale)`, and what they come out as.
 
-    The correction has the value zero and carries gradients, such as those of baselines.
+    The mean is that of a, in float64, and carries the gradient; it is their sum if `exact`.
     """
 
     a: Float[Tensor, "n *shape"]
+    mean: Float[Tensor, "*shape"]
     dtype: torch.dtype
     w: Float[Tensor, "n *shape"] | None = None
     scale: Float[Tensor, "*shape"] | None = None
-    correction: Float[Tensor, "*shape"] | None = None
     exact: bool = False
 
 
@@ -48,13 +47,15 @@ def plain_terms(
         values: f(x).
         log_ratio: `log p - log q` of value zero, which carries the score; None for none.
         b: what is taken off f where it meets the score.
-        correction: as in `Terms`.
+        correction: a term of value zero that carries gradients, such as those of baselines.
     """
     f = floating(values)
+    moving = f
     if log_ratio is not None:
         swing = over(torch.expm1(log_ratio), f)
-        f = torch.addcmul(f, swing, f if b is None else f - b)
-    return Terms(f, values.dtype, correction=correction)
+        moving = torch.addcmul(f, swing, f if b is None else f - b)
+    mean = average(moving)
+    return Terms(f, mean if correction is None else mean + correction, values.dtype)
 
 
 def weighted_terms(
@@ -73,7 +74,7 @@ def weighted_terms(
     f = torch.where(w == 0, 0.0, f)
     a = w * f if b is None else w.detach() * f + (w - w.detach()) * (f - b)
     scale = over(top, f[0]).expand(f.shape[1:])
-    return Terms(a, values.dtype, w, scale)
+    return Terms(a, average(a), values.dtype, w, scale)
 
 
 @final
@@ -128,16 +129,15 @@ class Problem:
             InvalidInput: a value of f is not finite where the weight is positive.
         """
         unit = 1 if terms.exact else self.sampling.unit(n)
-        block = Block(terms.a, terms.w, terms.scale, terms.correction, unit, self.normalise)
-        a = block.a
-        if not (math.isfinite(a.item()) if a.ndim == 0 else a.isfinite().all()):
+        mean = terms.mean
+        if not (math.isfinite(mean.item()) if mean.ndim == 0 else mean.isfinite().all()):
             rows = int((~terms.a.isfinite()).reshape(len(terms.a), -1).any(1).sum())
             raise InvalidInput(
                 f"f returned NaN or infinite values for {rows} of {len(terms.a)} draws; "
                 "expected finite values wherever the weight is positive."
             )
         return Estimate(
-            block,
+            Block(terms.a, terms.w, terms.scale, unit, self.normalise, mean),
             terms.dtype if terms.dtype.is_floating_point else torch.float64,
             event=terms.dtype == torch.bool,
             bound=self.bound,

@@ -16,8 +16,9 @@ from torch.distributions import Distribution, MultivariateNormal, constraints
 from torch.nn import functional as F
 
 from likely.errors import InvalidInput, NotConverged
-from likely.expectations.law import TorchLaw, entries, leaves_of, moving_ends
+from likely.expectations.leaves import leaves_of
 from likely.expectations.problem import Problem
+from likely.expectations.torch_law import TorchLaw, entries, moving_ends
 
 Array = NDArray[np.float64]
 #: regions that the quadrature may split, in one and in two dimensions

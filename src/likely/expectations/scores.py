@@ -7,7 +7,9 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from likely.expectations.arguments import arguments_of, with_arguments
-from likely.expectations.law import Law, TorchLaw, leaves_of
+from likely.expectations.law import Law
+from likely.expectations.leaves import leaves_of
+from likely.expectations.torch_law import TorchLaw
 
 
 def scores_of(law: Law, x: Shaped[Tensor, "n *rest"]) -> list[tuple[Tensor, Tensor]]:
@@ -18,7 +20,7 @@ def scores_of(law: Law, x: Shaped[Tensor, "n *rest"]) -> list[tuple[Tensor, Tens
     arguments, of shape `(*batch, *own)`.
 
     Example:
-        >>> from likely.expectations.law import law_of
+        >>> from likely.expectations.adapter import law_of
         >>> mu = torch.tensor(1.0, requires_grad=True)
         >>> law = law_of(torch.distributions.Normal(mu, 1.0))
         >>> ((parameter, s),) = scores_of(law, torch.tensor([1.0, 3.0]))

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from likely.expectations.arguments import arguments_of, with_arguments
 from likely.expectations.gradient import Gradient
-from likely.expectations.law import Law, TorchLaw, derived, leaves_of
+from likely.expectations.law import Law
+from likely.expectations.leaves import leaves_of
 from likely.expectations.problem import Problem
 from likely.expectations.sampling import Antithetic, Independent
+from likely.expectations.torch_law import TorchLaw
+from likely.seeds import derived
 
 
 @final

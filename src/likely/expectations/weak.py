@@ -15,10 +15,12 @@ from torch.distributions import Distribution
 from likely.errors import InvalidInput
 from likely.expectations.arguments import arguments_of
 from likely.expectations.gradient import Block, Gradient, connected
-from likely.expectations.law import Law, TorchLaw, derived, entries
-from likely.expectations.linear import linear
+from likely.expectations.law import Law
+from likely.expectations.linear import with_slopes
+from likely.expectations.moments import average
 from likely.expectations.problem import Problem, Terms, floating, plain_terms
-from likely.seeds import generator_for
+from likely.expectations.torch_law import TorchLaw, entries
+from likely.seeds import derived, generator_for
 
 
 @final
@@ -67,7 +69,7 @@ Rule: TypeAlias = Callable[[Any, Tensor, Noise], tuple[Tensor, Tensor, Tensor | 
 def _normal_loc(p: d.Normal, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
     """`1 / (scale sqrt(2 pi)) E[f(loc + scale R) - f(loc - scale R)]`, R of Rayleigh's law."""
     r = noise.exponential(0.5).sqrt_()
-    c = (2 * math.pi) ** -0.5 / p.scale
+    c = p.scale.reciprocal().mul_((2 * math.pi) ** -0.5)
     return c, torch.addcmul(p.loc, p.scale, r), torch.addcmul(p.loc, p.scale, r, value=-1)
 
 
@@ -85,7 +87,7 @@ def _normal_scale(p: d.Normal, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor,
 
 def _bernoulli(p: d.Bernoulli, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, None]:
     """`f(1) - f(0)`, for the probability: x and its opposite."""
-    return 1 - 2 * x, 1 - x, None
+    return torch.rsub(x, 1, alpha=2), 1 - x, None
 
 
 def _poisson(p: d.Poisson, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, None]:
@@ -152,14 +154,13 @@ class Weak(Gradient):
         def block(n: int, seed: int) -> Terms:
             x = problem.draw(n, seed)
             values = problem.values(x)
-            correction = None
-            if torch.is_grad_enabled():
-                connected(bool(wanted) or values.requires_grad, problem)
-                if wanted:
-                    correction = weak_term(
-                        problem, x, values, wanted, derived(seed, 7), self.stratified
-                    )
-            return plain_terms(values, correction=correction)
+            terms = plain_terms(values)
+            if not torch.is_grad_enabled():
+                return terms
+            connected(bool(wanted) or values.requires_grad, problem)
+            if not wanted:
+                return terms
+            return weakly(terms, problem, x, values, wanted, seed, self.stratified)
 
         return block
 
@@ -182,58 +183,64 @@ def weak_arguments(law: Law) -> list[str]:
     return wanted
 
 
-def weak_term(
+def weakly(
+    terms: Terms,
     problem: Problem,
     x: Tensor,
     values: Tensor,
     wanted: Sequence[str],
     seed: int,
-    stratified: bool = False,
-) -> Tensor:
-    """Return a term of value zero whose gradient in the wanted arguments is the weak derivative.
+    stratified: bool,
+) -> Terms:
+    """Return terms whose mean has the weak derivative in the wanted arguments besides its own.
 
     f is called once, on copies of x in which one entry is changed, for each argument and entry.
 
     Args:
+        terms: of the draws.
         problem: what is estimated.
         x: draws of its law, `(n, *batch, *event)`.
         values: f(x).
         wanted: the names of the arguments, one or more.
-        seed: of the changes.
+        seed: of the block.
         stratified: as in `Weak`.
     """
     law = cast(TorchLaw, problem.law)  # weak_arguments has seen to it
     base, number = entries(law)
-    lead = law.batch_shape
-    noise = Noise(x, generator_for(seed, None, x.device), stratified)
+    lead = len(law.batch_shape)
+    noise = Noise(x, generator_for(derived(seed, 7), None, x.device), stratified)
     with torch.no_grad():
-        changes = []
-        for name in wanted:
-            attribute, rule = RULES[type(base)][name]
-            changes.append((getattr(base, attribute), *rule(base, x, noise)))
-        points = [point for _, _, *pair in changes for point in pair if point is not None]
-        rows = _one_entry_each(x, points, number, len(lead))
-        y = floating(problem.values(rows.reshape(-1, *x.shape[1:])))
-        before = floating(values.detach())
-        out = before.shape[1 + len(lead) :]
-        found = iter(y.reshape(len(points), number, *before.shape))
+        rules = RULES[type(base)]
+        changes = [(rules[name][0], rules[name][1](base, x, noise)) for name in wanted]
+        points = [point for _, (_, *pair) in changes for point in pair if point is not None]
+        y = floating(problem.values(_one_entry_each(x, points, number, lead)))
+        before = floating(values)
+        several = x.ndim != 1 + lead  # a draw has entries
+        y = y.reshape(len(points), *(number,) * several, *before.shape)
+        out = before.shape[1 + lead :]
+        early = changes[0][1][0].ndim < x.ndim  # c is the same for all draws: means come first
+        if early:
+            y, before = average(y, 1 + several), terms.mean
+        found = list(y.unbind())
         pairs = []
-        for tensor, c, _, other in changes:
-            gap = next(found) - (before if other is None else next(found))  # (entries, n, *batch, *out)
-            if number == 1:
-                gap = gap.reshape(x.shape + out)
-            else:
-                gap = gap.movedim(0, 1 + len(lead)).reshape(x.shape + out)
-            slope = (c.reshape(c.shape + (1,) * len(out)) * gap).mean(0, dtype=torch.float64)
-            pairs.append((tensor, slope.reshape(tensor.shape + out)))
-    return linear(pairs, len(lead))
+        for attribute, (c, _, other) in changes:
+            tensor = getattr(base, attribute)
+            gap = found.pop(0) - (before if other is None else found.pop(0))
+            if several:  # entries first
+                gap = gap.movedim(0, lead + (not early)).reshape(
+                    (tensor.shape if early else x.shape) + out
+                )
+            slope = (c.reshape(c.shape + (1,) * len(out)) if out else c) * gap
+            pairs.append((tensor, slope if early else average(slope).reshape(tensor.shape + out)))
+    return terms._replace(mean=with_slopes(terms.mean, pairs, lead))
 
 
 def _one_entry_each(x: Tensor, points: Sequence[Tensor], number: int, lead: int) -> Tensor:
-    """Return `(points, entries, n, *batch, entries)`: x with one entry taken from the points, each."""
-    if number == 1:
-        return torch.stack(list(points))
-    kept = x.reshape(*x.shape[: 1 + lead], 1, number)
-    new = torch.stack([point.reshape(*x.shape[: 1 + lead], number, 1) for point in points])
-    eye = torch.eye(number, dtype=torch.bool, device=x.device)
-    return torch.where(eye, new, kept).movedim(-2, 1)
+    """Return `(points, entries, n, *batch, entries)`, flat: x with one entry taken from each point."""
+    if x.ndim == 1 + lead:
+        return torch.cat([*points])
+    flat = (*x.shape[: 1 + lead], number)
+    rows = x.reshape(flat).expand(len(points), number, *flat).contiguous()
+    for row, point in zip(rows, points, strict=True):
+        row.diagonal(0, 0, -1).copy_(point.reshape(flat))
+    return rows.view(-1, *x.shape[1:])

@@ -12,11 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
-from likely.expectations.law import AnyLaw, derived, law_of
+from likely.expectations.adapter import law_of
+from likely.expectations.law import AnyLaw
 from likely.expectations.mixture import Mixture
 from likely.expectations.names import root_of
 from likely.flows import Flow
-from likely.seeds import generator_for
+from likely.seeds import derived, generator_for
 from likely.walks.flow_fit import train_flow
 from likely.walks.gaussians import fit_gaussians
 from likely.walks.shell import fit_shell

@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from likely.errors import InvalidInput, InvalidType
-from likely.expectations.law import AnyLaw, Law, TorchLaw, entries, law_of
+from likely.expectations.adapter import law_of
+from likely.expectations.law import AnyLaw, Law
+from likely.expectations.torch_law import TorchLaw, entries
 
 
 @final

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from likely.errors import InvalidInput, NotConverged
 from likely.expectations.estimate import Estimate
-from likely.expectations.law import AnyLaw, derived
+from likely.expectations.law import AnyLaw
 from likely.expectations.names import root_of
-from likely.seeds import generator_for
+from likely.seeds import derived, generator_for
 from likely.walks.repeated import checked_repeats, estimate_of
 from likely.walks.standard import Standardised, standardised
 

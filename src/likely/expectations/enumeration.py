@@ -1,0 +1,120 @@
+"""Sums over finite supports: exact expectations, and the estimator that has no error."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, final
+
+import torch
+from torch import Tensor
+
+from likely.errors import InvalidInput
+from likely.expectations.gradient import Block, Gradient
+from likely.expectations.law import Law
+from likely.expectations.problem import Problem, Terms, floating, over
+from likely.expectations.torch_law import innermost, log_prob_inside
+
+#: at most so many points are enumerated
+MOST_POINTS: Final = 2**20
+#: combinations are kept of supports of at most so many points
+KEPT_POINTS: Final = 1024
+
+
+@final
+@dataclass(frozen=True)
+class Enumerate(Gradient):
+    """The exact sum over a finite support, `sum_x p(x) f(x)`; differentiable to any order.
+
+    Raises:
+        InvalidInput: the support is not finite, or has more than about a million points.
+
+    Example:
+        >>> from likely import expect
+        >>> eta = torch.zeros(3, requires_grad=True)
+        >>> p = torch.distributions.Bernoulli(logits=eta)
+        >>> expect(lambda b: b.sum(1), p, n=1, grad=Enumerate()).mean.backward()
+        >>> eta.grad.tolist()
+        [0.25, 0.25, 0.25]
+    """
+
+    def prepare(self, problem: Problem, n: int, seed: int) -> Block:
+        """Refuse infinite supports and proposals."""
+        if problem.via is not None:
+            raise InvalidInput("grad='enumerate' goes over the support of p; leave out via.")
+        x = support_of(problem)
+
+        def block(n: int, seed: int) -> Terms:
+            values = problem.values(x)
+            a, total = weighed(values, log_prob_inside(problem.law, x))
+            return Terms(a, total, values.dtype, exact=True)
+
+        return block
+
+
+def weighed(values: Tensor, log_p: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `p f` of every point, in float64, and their sum; f may be anything where p is 0."""
+    f = floating(values)
+    mass = over(log_p.double().exp(), f)
+    a = mass * f
+    total = a.sum(0)
+    if not (math.isfinite(total.item()) if total.ndim == 0 else total.isfinite().all()):
+        a = mass * torch.where(mass > 0, f, 0.0)
+        total = a.sum(0)
+    return a, total
+
+
+def support_size(law: Law) -> float:
+    """Return of how many points the support of a law consists; infinity where none can be listed."""
+    single = _support_of_entry(law)
+    return math.inf if single is None else len(single) ** _number_of_entries(law)
+
+
+def _support_of_entry(law: Law) -> Tensor | None:
+    base = innermost(law)
+    try:
+        return base.enumerate_support(expand=False) if base is not None else None
+    except NotImplementedError:  # infinite, or another one for each entry
+        return None
+
+
+def _number_of_entries(law: Law) -> int:
+    base = innermost(law)
+    return math.prod(base.batch_shape[len(law.batch_shape) :]) if base is not None else 0
+
+
+def support_of(problem: Problem) -> Tensor:
+    """Return every point of a finite support, `(points, *batch, *event)`."""
+    law = problem.law
+    base, single = innermost(law), _support_of_entry(law)
+    if base is None or single is None:
+        raise InvalidInput(
+            f"{law.name} has no finite support to enumerate; use grad='score', or 'path' or 'weak' "
+            "where they apply."
+        )
+    lead = len(law.batch_shape)
+    choices, entries = len(single), base.batch_shape[lead:]
+    number = _number_of_entries(law)
+    if choices**number > MOST_POINTS:
+        raise InvalidInput(
+            f"the support of {law.name} has {choices}^{number} points; expected at most "
+            f"{MOST_POINTS:,}. Use grad='score' or 'weak'."
+        )
+    whole = base.batch_shape + base.event_shape
+    if number == 0:
+        return single.new_zeros((1, *whole))
+    index = _combinations if choices**number > KEPT_POINTS else _kept_combinations
+    points = single.flatten(0, lead + len(entries))[index(choices, number, single.device)]
+    shape = (len(points), *(1,) * lead, *entries, *base.event_shape)
+    return points.reshape(shape).expand(len(points), *whole)
+
+
+def _combinations(choices: int, number: int, device: torch.device) -> Tensor:
+    """Return every way to make a number of choices, `(choices ** number, number)`."""
+    place = choices ** torch.arange(number - 1, -1, -1, device=device)
+    return torch.arange(choices**number, device=device)[:, None] // place % choices
+
+
+#: those of small supports are kept: to make them takes as long as the rest of a sum over eight points
+_kept_combinations = lru_cache(maxsize=64)(_combinations)

@@ -1,0 +1,172 @@
+"""`torch.distributions` laws: draws, log-densities, supports and entries."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Final, final
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+
+from likely.errors import InvalidInput
+from likely.expectations.law import Law
+from likely.seeds import borrowed_global_state
+
+CPU: Final = torch.device("cpu")
+SCALAR: Final = torch.Size()
+
+
+@final
+class TorchLaw(Law):
+    """A `torch.distributions` law: its batch shape is part of the event, or counts separate laws.
+
+    Args:
+        distribution: the law.
+        batched: read its batch shape as so many separate problems.
+        rows: for a batched law, the leaf tensors with a row of parameters for each problem.
+    """
+
+    def __init__(
+        self, distribution: Distribution, batched: bool = False, rows: tuple[Tensor, ...] = ()
+    ) -> None:
+        self.rows = rows
+        self.distribution = distribution
+        self.name = type(distribution).__name__
+        self.batched = batched
+        self.batch_shape = distribution.batch_shape if batched else SCALAR
+        whole = distribution.batch_shape + distribution.event_shape
+        self.event_shape = distribution.event_shape if batched else whole
+        self.space = _events(self.event_shape)
+        self.device = _place_of(distribution) or CPU
+
+    def draw(self, n: int, seed: int, attached: bool) -> Tensor:
+        """Return draws made in a borrowed global random state, which is put back."""
+        if attached and not self.distribution.has_rsample:
+            raise InvalidInput(
+                f"{self.name} has no rsample: its draws are not differentiable, so 'path' does not "
+                "apply; use grad='score', 'weak' or 'enumerate'."
+            )
+        with borrowed_global_state(self.device, seed):
+            if attached:
+                return self.distribution.rsample((n,))
+            with torch.no_grad():  # the same draws, and cheaper than `sample` of some laws
+                if self.distribution.has_rsample:
+                    return self.distribution.rsample((n,))
+                return self.distribution.sample((n,))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return the log-density, with minus infinity outside of the support."""
+        return self._joint(self._log_prob(x))
+
+    def inside(self, x: Tensor) -> Tensor:
+        """Return the log-density of points that are known to lie in the support."""
+        try:
+            return self._joint(_trusting(self.distribution).log_prob(x))
+        except ValueError:  # a law within looked, and found one that rounding put outside
+            return self.log_prob(x)
+
+    def _joint(self, value: Tensor) -> Tensor:
+        return value if self.batched or value.ndim == 1 else value.sum(tuple(range(1, value.ndim)))
+
+    def _log_prob(self, x: Tensor) -> Tensor:
+        law = self.distribution
+        if _validates(law):
+            try:
+                return law.log_prob(x)
+            except ValueError:  # some of x lies outside of the support, or has another shape
+                pass
+        inside = _inside(law, x)
+        if inside is None:
+            return law.log_prob(x)
+        within = inside.reshape(inside.shape + (1,) * len(law.event_shape))
+        anywhere = self.draw(1, 0, attached=False).to(x.dtype)
+        return torch.where(inside, law.log_prob(torch.where(within, x, anywhere)), -torch.inf)
+
+
+def log_prob_inside(law: Law, x: Tensor) -> Tensor:
+    """Return the log-density of points of the support, such as the law's own draws."""
+    return law.inside(x) if isinstance(law, TorchLaw) else law.log_prob(x)
+
+
+@lru_cache(maxsize=64)
+def _events(shape: torch.Size) -> str:
+    return f"events of shape {tuple(shape)}"
+
+
+def innermost(law: Law) -> Distribution | None:
+    """Return the distribution of the entries of a law, if it is one of torch's."""
+    return base_of(law.distribution) if isinstance(law, TorchLaw) else None
+
+
+def base_of(law: Distribution) -> Distribution:
+    """Return the distribution whose entries `Independent` ones are read as one event."""
+    while isinstance(law, Independent):
+        law = law.base_dist
+    return law
+
+
+def entries(law: TorchLaw) -> tuple[Distribution, int]:
+    """Return the law of one entry with its batch of entries, and how many entries one draw has.
+
+    Raises:
+        InvalidInput: the entries of a draw are not independent scalars.
+    """
+    base = base_of(law.distribution)
+    if base.event_shape:
+        raise InvalidInput(
+            f"{law.name} has dependent entries (event shape {tuple(base.event_shape)}); "
+            "expected independent scalar entries."
+        )
+    return base, math.prod(base.batch_shape[len(law.batch_shape) :])
+
+
+def _inside(law: Distribution, x: Tensor) -> Tensor | None:
+    """Return which entries lie in the support, or None if all do or nobody can tell."""
+    try:
+        support = law.support
+    except NotImplementedError:
+        return None
+    if support is None or not isinstance(support, torch.distributions.constraints.Constraint):
+        return None
+    inside = support.check(x)  # type: ignore[no-untyped-call]
+    return None if inside.all() else inside
+
+
+def moving_ends(law: Distribution) -> list[str]:
+    """Return the ends of a support that are parameters to differentiate by, by name."""
+    try:
+        ends = vars(law.support)
+    except NotImplementedError:
+        return []
+    return [name for name, end in ends.items() if isinstance(end, Tensor) and end.requires_grad]
+
+
+def _trusting(law: Distribution) -> Distribution:
+    """Return the same law, which does not look whether points lie in its support."""
+    if not law._validate_args and not isinstance(law, Independent):
+        return law
+    copy = object.__new__(type(law))
+    vars(copy).update(vars(law), _validate_args=False)
+    if isinstance(copy, Independent):
+        copy.base_dist = _trusting(copy.base_dist)
+    return copy
+
+
+def _validates(law: Distribution) -> bool:
+    """Whether the law itself refuses points outside of its support."""
+    return bool(base_of(law)._validate_args)
+
+
+def _place_of(law: object) -> torch.device | None:
+    """Where the first tensor lies that a distribution was made of, at any depth."""
+    for value in vars(law).values():
+        if isinstance(value, Tensor):
+            return value.device
+        for item in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(item, Distribution | torch.distributions.Transform | Tensor):
+                place = item.device if isinstance(item, Tensor) else _place_of(item)
+                if place is not None:
+                    return place
+    return None
