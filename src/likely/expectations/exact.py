@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from likely.errors import InvalidType
 from likely.expectations.gradient import enumerable, support_of
 from likely.expectations.law import AnyLaw, law_of
 from likely.expectations.linear import linear
@@ -57,8 +56,6 @@ def exact(f: Function, p: AnyLaw | Tractable, *, rtol: float = 1e-11) -> Float[T
     if isinstance(p, Tractable):
         return p.exact_expectation(f)
     law = law_of(p)
-    if not callable(f):
-        raise InvalidType(f"f is a {type(f).__name__}; expected a function of the draws.")
     problem = Problem(f, law, None, Independent())
     if enumerable(law):
         x = support_of(problem)

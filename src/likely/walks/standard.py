@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from likely.errors import InvalidInput, InvalidType
+from likely.expectations.checks import function
 from likely.expectations.law import AnyLaw, Law, TorchLaw, entries, law_of
 
 
@@ -78,8 +79,7 @@ def standardised(f: Callable[[Tensor], Tensor], p: AnyLaw) -> Standardised:
         >>> g(torch.zeros(3, 2)).tolist()
         [3.0, 3.0, 3.0]
     """
-    if not callable(f):
-        raise InvalidType(f"f is a {type(f).__name__}; expected a function of the draws.")
+    function("f", f, "of the draws")
     law = law_of(p)
     base = entries(law)[0] if isinstance(law, TorchLaw) else None
     if not isinstance(base, Normal):
