@@ -97,7 +97,7 @@ def walk_part(rounds: int) -> dict:
     def ours(proposal: Callable[[], Walk]) -> Callable[[int], float]:
         return lambda seed: expect(event, walk, n=PATHS, via=proposal(), seed=seed).mean.item()
 
-    bridge, doob = walk.bridge(TARGET), walk.doob(TARGET)
+    bridge, brownian, doob = walk.bridge(TARGET), walk.bridge(TARGET, last=0), walk.doob(TARGET)
     of_bridge = float(walk.relative_variance(event, bridge))
 
     contestants = {
@@ -107,6 +107,10 @@ def walk_part(rounds: int) -> dict:
         "likely, tilt 0.55": (ours(lambda: walk.tilt(Q)), float(walk.relative_variance(event, tilt))),
         "likely, bridge": (ours(lambda: bridge), of_bridge),
         ANEW: (ours(lambda: walk.bridge(TARGET)), of_bridge),
+        "likely, bridge, last=0": (
+            ours(lambda: brownian),
+            float(walk.relative_variance(event, brownian)),
+        ),
         "likely, doob": (ours(lambda: doob), 0.0),
         "likely, doob, made anew each time": (ours(lambda: walk.doob(TARGET)), 0.0),
     }

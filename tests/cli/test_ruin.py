@@ -47,6 +47,23 @@ def test_the_table_the_picture_and_the_exact_answer(run) -> None:
     assert fair == pytest.approx(binom.sf(199, 300, 0.5) + binom.sf(200, 300, 0.5), rel=1e-11)
 
 
+def test_long_programmes_are_announced_and_say_how_far_they_are(run, monkeypatch) -> None:
+    monkeypatch.setattr("likely.cli.ruin.PATIENCE", 1e-3)
+    monkeypatch.setattr("likely.cli.ruin.WORD", 0.0)
+    _, out, err = run("ruin", "--paths", "500", "--via", "0.58")
+    assert "exact" not in out and "ask for it with --exact" in err
+    code, out, err = run("ruin", "--exact")
+    assert code == 0 and out == "2.38838345061e-06\n"
+    assert "the exact answer takes about 0 seconds" in err and "300 of 600 games" in err
+    assert not run("ruin", "--exact", "-q")[2]
+
+
+def test_chances_that_float64_cannot_hold(run) -> None:
+    # All games of 400 won: (1/10)^400.
+    same = ["--start", "1", "--target", "401", "--games", "400", "--p", "1/10", "--exact", "-q"]
+    assert run("ruin", *same)[1] == "10^-400.000000\n"
+
+
 def test_nobody_hits(run) -> None:
     code, out, _ = run("ruin", "--via", "p")
     assert code == 0 and "no event seen; at most 0.0009981" in out

@@ -5,14 +5,19 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch.distributions import Normal
 
-from likely import Walk, exact, expect
+from likely import Walk, adapt, exact, expect
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations import Mixture
-from likely.walks import Chain, ImpossibleEvent, NormalSteps, finite, split
+from likely.walks import Chain, ImpossibleEvent, NormalSteps, finite, propose, split, subset
 
 W = Walk(18 / 37, start=100, low=0, high=200, horizon=600)
 NORMAL = Walk(steps=NormalSteps(0.0, 1.0), start=0, high=3, horizon=5)
+OTHER = Walk(18 / 37, start=100, low=0, high=201, horizon=600)
+LAZY = Walk(steps=finite([-1, 0, 2], [0.5, 0.3, 0.2]), start=0, low=-10, high=30, horizon=100)
+LONG = Walk(0.5, 0, -(10**6), 10**6, 10**7)
+GAUSS = Normal(torch.zeros(2).double(), 1.0)
 RULED = Walk(0.5, 0, -3, 3, 5, stop=lambda t, x: x == 1)
 
 
@@ -39,7 +44,7 @@ RULED = Walk(0.5, 0, -3, 3, 5, stop=lambda t, x: x == 1)
         (lambda: finite([0.5, 1], [0.5, 0.5]), "two or more different integers"),
         (lambda: finite([0, 1], [0.5, 0.4]), "with sum 1"),
         (lambda: finite([0, 1], [1.0, 0.0]), "a positive one for each"),
-        (lambda: NormalSteps(0.0, 0.0), "scale 0.0"),
+        (lambda: NormalSteps(0.0, 0.0), "scale is 0.0"),
         (lambda: W.bridge(150), "the level is 150; expected one that the walk stops at"),
         (lambda: W.unstopped().doob(200), "expected one that the walk stops at"),
         (lambda: RULED.doob(3), "no other rule"),
@@ -70,6 +75,19 @@ RULED = Walk(0.5, 0, -3, 3, 5, stop=lambda t, x: x == 1)
         (lambda: Walk(0.5, 2**62, horizon=5), "below 2.61"),
         (lambda: W.hits(math.nan), "level is nan"),
         (lambda: Walk(0.5, 0, horizon=5, stop=lambda t, x: x).sample(3), "expected a boolean tensor"),
+        (lambda: expect(OTHER.hits(200), W), "take it from this walk"),
+        (lambda: expect(OTHER.functional(lambda x: x[:, -1]), W), "take it from this walk"),
+        (lambda: expect(W.hits(200), torch.distributions.Normal(0.0, 1.0)), "p is a Normal"),
+        (lambda: adapt(OTHER.hits(200), W, W.tilt, 0.55, seed=0), "take it from this walk"),
+        (lambda: expect(W.functional(lambda x: x.sum()), W, n=9), r"shape \(\) for 9 paths"),
+        (lambda: W.bridge(200, last=-1), "last is -1"),
+        (lambda: LONG.doob(10**6), "more than 100,000,000 entries"),
+        (lambda: W.ends_above(math.nan), "x is nan"),
+        (lambda: W.passage_time(200, missed=math.inf), "missed is inf"),
+        (lambda: LAZY.tilt(1e308), "expected a smaller one"),
+        (lambda: LAZY.tilt(-5000), "expected a smaller one"),
+        (lambda: propose(lambda x: 2 - x.sum(1), Normal(torch.zeros(2), 1e-30)), "of square 0 in"),
+        (lambda: split(W, math.inf), "target is inf"),
     ],
 )  # fmt: skip
 def test_refusals(make: Callable[[], object], words: str) -> None:
@@ -89,6 +107,28 @@ def test_refusals(make: Callable[[], object], words: str) -> None:
          "returned torch.float32"),
         (lambda: W.relative_variance(W.hits(200), 0.5), "via is a float"),
         (lambda: Walk(True), "p is a bool"),
+        (lambda: LAZY.tilt([1, 2]), "the tilt is a list"),
+        (lambda: LAZY.tilt("0.5"), "the tilt is a str"),
+        (lambda: NORMAL.tilt(None), "the tilt is a NoneType"),
+        (lambda: W.tilt(torch.tensor(0.5 + 0j)), "q is a tensor of torch.complex64"),
+        (lambda: NormalSteps("0", 1.0), "mean is a str"),
+        (lambda: NormalSteps(0.0, None), "scale is a NoneType"),
+        (lambda: finite(None, [1.0]), "values are a NoneType"),
+        (lambda: finite([1, -1], ["a", "b"]), "a probability is a str"),
+        (lambda: finite([1, -1], None), "probabilities are a NoneType"),
+        (lambda: W.functional(3), "function is a int"),
+        (lambda: W.terminal("x"), "function is a str"),
+        (lambda: expect(W.functional(lambda x: 3), W, n=9), "returned a int"),
+        (lambda: W.passage_time(200, missed="0"), "missed is a str"),
+        (lambda: W.bridge("200"), "level is a str"),
+        (lambda: expect(W.hits(200), W, via=W.feedback(lambda t, x: None), n=9), "a NoneType"),
+        (lambda: Walk(0.5, 0, absorbing="no"), "absorbing is 'no'"),
+        (lambda: split(W, "200"), "target is a str"),
+        (lambda: split(W, 200, score=3), "score is a int"),
+        (lambda: split(W, 200, kill="half"), "kill is a str"),
+        (lambda: Chain(3, lambda t, x, g: x, 5), "start is a int"),
+        (lambda: subset(lambda x: 5 - x.sum(1), GAUSS, share="0.1"), "share is a str"),
+        (lambda: propose(lambda x: 5 - x.sum(1), GAUSS, defensive="0.1"), "defensive is a str"),
         (lambda: Walk(0.5, 0, stop=3), "stop is a int"),
         (lambda: exact(lambda x: x[:, -1], W), "they have no dynamic programme|others have no"),
         (lambda: W.relative_variance(W.hits(200), Mixture([torch.distributions.Normal(0.0, 1.0)])),

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from likely import exact, expect
+from likely import Walk, exact, expect
 from walks.walks_registry import CASES, TRIPLES, weights
 
 Z_BOUND = 4.8916
@@ -79,6 +79,20 @@ def test_draws_follow_the_law(name: str) -> None:
         chance = q.log_prob(x).exp().clamp(max=1).numpy()
         tail = np.minimum(stats.binom.cdf(counts, n, chance), stats.binom.sf(counts - 1, n, chance))
         assert (tail > 0.5e-6 / len(x)).all()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_short_ways_to_weights_lead_to_the_same(name: str) -> None:
+    one = CASES[name]
+    for via, q in {**one.proposals, **one.aimed}.items():
+        x = q.sample(500, seed=3)
+        log_w = q.log_weights(x, one.walk)
+        # Of tilts of one law, and of transforms of any: it is what makes them quick.
+        if via == "feedback" or name == "rule" or (via, name) == ("tilt", "moving"):
+            assert log_w is None
+            continue
+        torch.testing.assert_close(log_w, one.walk.log_prob(x) - q.log_prob(x), rtol=0, atol=1e-12)
+        assert q.log_weights(x, Walk(0.5, 0, -3, 3, 4)) is None
 
 
 @pytest.mark.parametrize("name", CASES)

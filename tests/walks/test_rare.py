@@ -17,7 +17,7 @@ P_HIT = 2.388383450606957036695686e-6
 
 def test_error_bars_of_the_transforms() -> None:
     bridge = expect(F, W, n=3000, via=W.bridge(200), seed=0)
-    assert bridge.stderr / bridge.mean <= 0.002
+    assert bridge.stderr / bridge.mean <= 0.001
     doob = expect(F, W, n=3000, via=W.doob(200), seed=0)
     assert doob.stderr / doob.mean <= 1e-12 and int(doob.hits) == 3000
     assert doob.mean.item() == pytest.approx(P_HIT, rel=1e-11)

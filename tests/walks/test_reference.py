@@ -5,10 +5,12 @@ from fractions import Fraction
 
 import pytest
 import torch
+from torch import Tensor
+from torch.special import log_ndtr
 
 from likely import Walk, adapt, exact, expect
 from likely.expectations import Mixture
-from likely.walks import finite
+from likely.walks import Feedback, finite
 
 Z_BOUND = 4.8916
 P_HIT, P_RUIN = 2.388383450606957036695686e-6, 5.323700784182060e-4
@@ -16,6 +18,23 @@ BEST, BEST_FULL = 0.588069730803751, 0.565266609700218
 
 W = Walk(Fraction(18, 37), start=100, low=0, high=200, horizon=600)
 F = W.hits(200)
+
+
+def brownian(t: int, x: Tensor) -> Tensor:
+    """The chance of a step up towards 200 as of Brownian motion, written out as in walks.json."""
+    mean, left = 2 * 18 / 37 - 1, 600 - t - 1
+    scale = math.sqrt((1 - mean**2) * max(left, 1e-300))
+
+    def log_h(d: Tensor) -> Tensor:
+        one = log_ndtr((mean * left - d) / scale)
+        two = 2 * mean * d / (1 - mean**2) + log_ndtr(-(mean * left + d) / scale)
+        return torch.where(d <= 0, 0.0, torch.logaddexp(one, two) if left else -torch.inf)
+
+    odds = log_h(199 - x) - log_h(201 - x) + math.log(18 / 19)
+    return odds.nan_to_num(math.log(18 / 19), torch.inf, -torch.inf).sigmoid()
+
+
+BROWNIAN = Walk(start=100, low=0, high=200, horizon=600, steps=Feedback((1, -1), brownian))
 
 
 def test_probabilities() -> None:
@@ -48,12 +67,19 @@ def test_mean_time_given_the_hit() -> None:
         (W.tilt(0.59189605), 1.83872, 6),
         (Mixture([W.tilt(0.55), W], [0.9, 0.1]), 16.668, 5),
         (Mixture([W.tilt(0.55), W.tilt(0.60)]), 4.332, 4),
-        (W.bridge(200), 0.0092821, 5),
+        (BROWNIAN, 0.0092821, 5),
     ],
 )
 def test_relative_variances(via: Walk | Mixture | None, truth: float, digits: int) -> None:
     # Half a unit of the last digit that the reference gives, and 1e-12 where it gives them all.
     assert W.relative_variance(F, via).item() == pytest.approx(truth, rel=5 * 10.0**-digits)
+
+
+def test_exact_last_steps_take_variance_from_a_bridge() -> None:
+    # Brownian motion alone leads some walks to where 200 is out of reach; a bridge does not.
+    spreads = [W.relative_variance(F, W.bridge(200, last=k)).item() for k in (0, 8, 64, 128, 600)]
+    assert spreads == sorted(spreads, reverse=True)
+    assert spreads[0] < 0.0092821 and spreads[2] < 0.0092821 / 7.9 and spreads[4] < 1e-24
 
 
 def test_no_variance_under_doob() -> None:

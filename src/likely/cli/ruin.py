@@ -18,11 +18,15 @@ from likely.cli import INTERRUPTED
 from likely.cli.common import Json, Messages, Quiet, Seed, check_picture, print_json
 from likely.cli.walk_picture import draw
 from likely.errors import InvalidInput
-from likely.expectations import Estimate, Mixture, exact, expect, rel
+from likely.expectations import Estimate, Mixture, expect, rel
 from likely.walks import Functional, ImpossibleEvent, Walk, split
+from likely.walks.programme import slices
+from likely.walks.reach import lattice
 
-#: more games than this take the dynamic programme too long to be run unasked
-PATIENCE = 20_000
+#: seconds that the dynamic programme may take, by what a game and a state cost it, to be run unasked
+PATIENCE, GAME, STATE = 5.0, 3e-4, 2e-7
+#: seconds between two words on how far it has come
+WORD = 5.0
 #: larger numbers would take more memory than there is
 MOST = 10_000_000
 #: walks where nothing else is said
@@ -85,11 +89,13 @@ def ruin(
             print("exactly 0")
         return
     truth, tiny = None, ""
-    if only_exact or games <= PATIENCE:
-        truth = float(exact(event, walk))
-        tiny = "" if truth else _log10(walk.exact(event, rational=True))
+    seconds = games * (GAME + STATE * min(target, 2 * games))
+    if only_exact or seconds <= PATIENCE:
+        if seconds > PATIENCE:
+            messages.say(f"the exact answer takes about {_duration(seconds)}")
+        truth, tiny = truth_of(walk, event, messages)
     else:
-        messages.say(f"the exact answer takes a while for {games:,} games; ask for it with --exact")
+        messages.say(f"the exact answer would take about {_duration(seconds)}; ask for it with --exact")
     if only_exact:
         if as_json:
             print_json(**given, exact=truth)
@@ -142,6 +148,17 @@ def event_of(walk: Walk, target: int) -> tuple[Functional, str | None]:
     return event, str(caught[0].message) if caught else None
 
 
+def truth_of(walk: Walk, event: Functional, messages: Messages) -> tuple[float, str]:
+    """Return the exact chance, as a power of ten too where it is too small; say how far it has come."""
+    end, said = walk.geometry.end, time.monotonic()
+    for piece in slices(event, lattice(walk.steps, "the exact answer")):
+        if time.monotonic() - said > WORD:
+            said = time.monotonic()
+            messages.say(f"{end - piece.time:,} of {end:,} games")
+    truth, log = float(piece.value.value[0]), float(piece.value.log[0])
+    return truth, "" if truth else f"10^{log / math.log(10):.6f}"
+
+
 def proposal_of(walk: Walk, event: Functional, via: str, target: int) -> Walk:
     """Return the walk to draw.
 
@@ -184,9 +201,11 @@ def _number(option: str, text: str, others: str = "") -> Fraction:
     return value
 
 
-def _log10(value: Fraction) -> str:
-    """Return a number too small for float64 as a power of ten."""
-    return f"10^{math.log10(value.numerator) - math.log10(value.denominator):.6f}"
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def _print(

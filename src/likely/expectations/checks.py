@@ -1,8 +1,15 @@
-"""Numbers at the door."""
+"""Arguments at the door: whole numbers, numbers, shares and functions."""
 
 from __future__ import annotations
 
-from likely.errors import InvalidInput
+import math
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, cast
+
+from torch import Tensor
+
+from likely.errors import InvalidInput, InvalidType
 
 
 def whole(name: str, number: object, least: int = 1) -> int:
@@ -18,3 +25,60 @@ def whole(name: str, number: object, least: int = 1) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or number < least:
         raise InvalidInput(f"{name} is {number!r:.40}; expected an integer of {least} or more.")
     return number
+
+
+def number(name: str, value: object) -> Real | Tensor:
+    """Return an argument that has to be a finite number, or a tensor of one, as it is.
+
+    Raises:
+        InvalidType: it is no number.
+        InvalidInput: it is not finite, or a tensor of several.
+
+    Example:
+        >>> number("q", 0.25)
+        0.25
+    """
+    if isinstance(value, Tensor) and (value.is_complex() or value.dtype.itemsize == 0):
+        raise InvalidType(f"{name} is a tensor of {value.dtype}; expected a real number.")
+    if isinstance(value, bool) or not isinstance(value, Real | Tensor):
+        raise InvalidType(f"{name} is a {type(value).__name__}; expected a number.")
+    if isinstance(value, Tensor) and value.ndim:
+        raise InvalidInput(
+            f"{name} has shape {tuple(value.shape)}; expected a tensor of one number, ()."
+        )
+    plain = float(value.detach() if isinstance(value, Tensor) else value)
+    if not math.isfinite(plain):
+        raise InvalidInput(f"{name} is {plain}; expected a finite number.")
+    return value
+
+
+def share(name: str, value: object, most: float = 1.0) -> float:
+    """Return an argument that has to lie strictly between 0 and `most`.
+
+    Raises:
+        InvalidType: it is no number.
+        InvalidInput: it lies elsewhere.
+
+    Example:
+        >>> share("kill", 0.5)
+        0.5
+    """
+    given = float(number(name, value))
+    if not 0 < given < most:
+        raise InvalidInput(f"{name} is {given}; expected a share strictly between 0 and {most:g}.")
+    return given
+
+
+def function(name: str, value: object, of: str) -> Callable[..., Any]:
+    """Return an argument that has to be a function.
+
+    Raises:
+        InvalidType: it is none.
+
+    Example:
+        >>> function("f", abs, "of the draws")(-1)
+        1
+    """
+    if not callable(value):
+        raise InvalidType(f"{name} is a {type(value).__name__}; expected a function {of}.")
+    return cast(Callable[..., Any], value)

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from likely.errors import InvalidType
 from likely.expectations.adapter import law_of
 from likely.expectations.enumeration import support_of, support_size, weighed
 from likely.expectations.law import AnyLaw
@@ -60,8 +59,6 @@ def exact(f: Function, p: AnyLaw | Tractable, *, rtol: float = 1e-11) -> Float[T
     if isinstance(p, Tractable):
         return p.exact_expectation(f)
     law = law_of(p)
-    if not callable(f):
-        raise InvalidType(f"f is a {type(f).__name__}; expected a function of the draws.")
     problem = Problem(f, law, None, Independent())
     if support_size(law) < math.inf:
         x = support_of(problem)

@@ -167,8 +167,6 @@ def _problem(
     normalise: bool,
     batched: bool,
 ) -> Problem:
-    if not callable(f):
-        raise InvalidType(f"f is a {type(f).__name__}; expected a function of the draws.")
     if not isinstance(sampling, Sampling):
         raise InvalidType(f"sampling is {sampling!r:.60}; expected a value, such as Sobol().")
     if via is None:

@@ -5,19 +5,38 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias, cast, final
+from typing import NamedTuple, Protocol, TypeAlias, cast, final, runtime_checkable
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
+from likely.expectations.checks import function
 from likely.expectations.estimate import Estimate
 from likely.expectations.law import Law
 from likely.expectations.moments import Block, average
 from likely.expectations.sampling import Sampling
 
 Function: TypeAlias = Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class Particular(Protocol):
+    """A function of the draws of some laws only, such as an event of one walk."""
+
+    def check_law(self, law: Law, /) -> None:
+        """Raise InvalidInput for the draws of another law."""
+        ...
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """A proposal that may know a shorter way to the weights of its draws than two log-probabilities."""
+
+    def log_weights(self, x: Tensor, p: Law, /) -> Tensor | None:
+        """Return `log p - log q`, without a gradient; None where there is none."""
+        ...
 
 
 @final
@@ -82,6 +101,10 @@ def weighted_terms(
 class Problem:
     """The expectation of f under `law`, from draws of `via` where that is given.
 
+    Raises:
+        InvalidType: f is no function.
+        InvalidInput: f is about the draws of another law.
+
     Args:
         f: from rows `(n, *batch, *event)` to `(n, *batch, *out)`.
         law: p.
@@ -97,6 +120,11 @@ class Problem:
     sampling: Sampling
     normalise: bool = False
     bound: float = 1.0
+
+    def __post_init__(self) -> None:
+        function("f", self.f, "of the draws")
+        if isinstance(self.f, Particular):
+            self.f.check_law(self.law)
 
     def draw(self, n: int, seed: int, attached: bool = False) -> Shaped[Tensor, "n *rest"]:
         """Return n draws of the proposal, or of p."""
@@ -120,7 +148,12 @@ class Problem:
     def log_w(self, x: Tensor) -> Float[Tensor, "n *batch"]:
         """Return `log p(x) - log q(x)` for draws of the proposal, checked."""
         via = cast(Law, self.via)  # whoever asks has looked
-        return self.checked(weigh(self.law.log_prob(x), via.log_prob(x).detach()))
+        log_w = None
+        if isinstance(via, Weighing) and not torch.is_grad_enabled():
+            log_w = via.log_weights(x, self.law)
+        if log_w is None:
+            log_w = weigh(self.law.log_prob(x), via.log_prob(x).detach())
+        return self.checked(log_w)
 
     def estimate(self, terms: Terms, n: int) -> Estimate:
         """Return what a block came out as.

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likely.errors import InvalidInput, InvalidType
+from likely.errors import InvalidType
+from likely.expectations.checks import function, whole
 from likely.walks.bits import Bits
 from likely.walks.walk import Walk
 
@@ -30,6 +31,7 @@ class Chain:
         stopped: `(time, states) -> booleans (n,)`; None for never before the horizon.
 
     Raises:
+        InvalidType: start, step or stopped is no function.
         InvalidInput: the horizon is below 1.
 
     Example:
@@ -45,8 +47,11 @@ class Chain:
     stopped: OfState | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.horizon, int) or self.horizon < 1:
-            raise InvalidInput(f"horizon is {self.horizon!r:.40}; expected an integer of 1 or more.")
+        whole("horizon", self.horizon)
+        function("start", self.start, "(n, generator) -> states")
+        function("step", self.step, "(time, states, generator) -> states")
+        if self.stopped is not None:
+            function("stopped", self.stopped, "(time, states) -> booleans")
 
 
 def chain_of(walk: Walk | Chain) -> Chain:

@@ -12,9 +12,10 @@ from torch import Tensor
 from likely.errors import InvalidInput
 from likely.walks.forever import ruin
 from likely.walks.functionals import Functional
+from likely.walks.homogeneous import Homogeneous
 from likely.walks.programme import Grid, Slice, expected, payoff, slices
 from likely.walks.scaled import Scaled
-from likely.walks.steps import Homogeneous, LatticeSteps, Steps
+from likely.walks.steps import LatticeSteps, Steps
 
 
 def expectation(f: Functional, steps: Steps) -> Tensor:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from likely.errors import InvalidInput
 from likely.walks.functionals import Functional
-from likely.walks.steps import Homogeneous, Steps
+from likely.walks.homogeneous import Homogeneous
+from likely.walks.steps import Steps
 
 
 def ruin(f: Functional, steps: Steps) -> Tensor:

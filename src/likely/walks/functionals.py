@@ -11,7 +11,10 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from likely.errors import InvalidInput
+from likely.errors import InvalidInput, InvalidType
+from likely.expectations import Law
+from likely.expectations.checks import function as checked
+from likely.expectations.checks import number
 from likely.walks.geometry import Flags, Geometry, States, rows_of, told_states
 
 #: (times, states) -> the value of paths that are settled then and there
@@ -57,6 +60,10 @@ class Functional:
                 unsettled &= ~now
         return self.payoff(time, state)
 
+    def check_law(self, law: Law) -> None:
+        """Refuse paths of another walk."""
+        _same_walk(self.geometry, law)
+
     def settles(self, t: int, x: States) -> Flags:
         """Return which states settle the value at time t."""
         stops = self.geometry.stops(t, x)
@@ -85,9 +92,56 @@ class PathFunctional:
     function: Callable[[Tensor], Tensor]
 
     def __call__(self, paths: Shaped[Tensor, "n times"]) -> Shaped[Tensor, "n *out"]:
-        """Return the value of each path."""
+        """Return the value of each path.
+
+        Raises:
+            InvalidType: the function returns no tensor.
+            InvalidInput: it returns no value for each path.
+        """
         rows = max(1, CHUNK // paths.shape[1])
-        return torch.cat([self.function(part.double()) for part in torch.split(paths, rows)])
+        return torch.cat([self._values(part.double()) for part in torch.split(paths, rows)])
+
+    def check_law(self, law: Law) -> None:
+        """Refuse paths of another walk."""
+        _same_walk(self.geometry, law)
+
+    def _values(self, paths: Tensor) -> Tensor:
+        values = self.function(paths)
+        if not isinstance(values, Tensor):
+            raise InvalidType(
+                f"the function of paths returned a {type(values).__name__}; expected a tensor (n, ...)."
+            )
+        if values.shape[:1] != paths.shape[:1]:
+            raise InvalidInput(
+                f"the function of paths returned shape {tuple(values.shape)} for {len(paths)} paths; "
+                f"expected ({len(paths)}, ...): one value for each."
+            )
+        return values
+
+
+def own(functional: Functional, law: Law) -> Functional:
+    """Return an event or value of a walk, which exact answers are about.
+
+    Raises:
+        InvalidType: it is another function.
+        InvalidInput: it is another walk's.
+    """
+    if not isinstance(functional, Functional):
+        raise InvalidType(
+            f"f is a {type(functional).__name__}; expected an event or value of the walk, such as "
+            "w.hits(200) or w.stopping_time(): others have no dynamic programme; use expect."
+        )
+    functional.check_law(law)
+    return functional
+
+
+def _same_walk(geometry: Geometry, law: Law) -> None:
+    theirs = law.space[0] if isinstance(law.space, tuple) else None
+    if theirs != geometry:
+        raise InvalidInput(
+            f"f is about {geometry}, p is a {law.name} with {theirs or 'other draws'}; expected one of "
+            "the walk's own events or values: take it from this walk."
+        )
 
 
 def beyond(geometry: Geometry, level: float, x: States) -> Flags:
@@ -118,10 +172,11 @@ def surviving(geometry: Geometry) -> Functional:
 
 def passing(geometry: Geometry, level: float, missed: float) -> Functional:
     """Return the time at which the walk first reaches a level, and `missed` if it does not."""
+    missed = float(number("missed", missed))
 
     def payoff(time: States, state: States) -> Tensor:
         times = torch.from_numpy(time).double()
-        return torch.where(torch.from_numpy(beyond(geometry, level, state)), times, float(missed))
+        return torch.where(torch.from_numpy(beyond(geometry, level, state)), times, missed)
 
     return Functional(geometry, payoff, None if level in (geometry.low, geometry.high) else level)
 
@@ -133,6 +188,7 @@ def stopping(geometry: Geometry) -> Functional:
 
 def terminal(geometry: Geometry, function: Callable[[Tensor], Tensor]) -> Functional:
     """Return a function of the state in which the walk stops or ends."""
+    checked("function", function, "of the last states")
 
     def payoff(time: States, state: States) -> Tensor:
         values = function(told_states(state))

@@ -51,6 +51,8 @@ class Geometry:
                 object.__setattr__(self, name, level_of(level, name))
         if isinstance(self.horizon, np.integer):
             object.__setattr__(self, "horizon", int(self.horizon))
+        if not isinstance(self.absorbing, bool):
+            raise InvalidType(f"absorbing is {self.absorbing!r:.40}; expected True or False.")
         below = self.low is not None and self.start <= self.low
         if below or (self.high is not None and self.start >= self.high):
             raise InvalidInput(

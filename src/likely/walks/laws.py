@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from fractions import Fraction
+from numbers import Integral
 from typing import TypeAlias, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
+from likely.expectations.checks import number
+from likely.walks.feedback import Feedback, Masses
+from likely.walks.homogeneous import Homogeneous
 from likely.walks.normal import NormalSteps
-from likely.walks.steps import Homogeneous, LatticeSteps, Steps
-from likely.walks.tables import Feedback, Masses
+from likely.walks.steps import LatticeSteps, Steps
 
 Chance: TypeAlias = "float | Fraction | Tensor | Masses"
 UP_DOWN = (1, -1)
@@ -41,8 +44,8 @@ def two_point(p: Chance, name: str = "p") -> LatticeSteps:
             f"{name} is a {type(p).__name__}; expected a number, a tensor of one number, or a function "
             "of (time, states)."
         )
-    if isinstance(p, Tensor) and p.ndim:
-        raise InvalidInput(f"{name} has shape {tuple(p.shape)}; expected a tensor of one number, ().")
+    if not (isinstance(p, Tensor) and p.dtype == torch.bool):
+        number(name, p)
     if not 0 < p < 1:
         raise InvalidInput(
             f"{name} is {float(p)}; expected a probability strictly between 0 and 1: with 0 or 1, "
@@ -62,24 +65,36 @@ def finite(
         probabilities: of each, positive, with sum 1; or a function (time, states) -> `(n, values)`.
 
     Raises:
+        InvalidType: values or probabilities are no lists of numbers.
         InvalidInput: values are not different integers, or probabilities are not positive with sum 1.
 
     Example:
         >>> finite([-1, 0, 2], [0.5, 0.25, 0.25]).extent
         (-1, 2)
     """
-    whole = all(isinstance(v, int) and not isinstance(v, bool) for v in values)
+    if not isinstance(values, Sequence | np.ndarray | Tensor) or isinstance(values, str):
+        raise InvalidType(f"values are a {type(values).__name__}; expected a list of integers.")
+    values = values.tolist() if isinstance(values, np.ndarray | Tensor) else values
+    whole = all(isinstance(v, Integral) and not isinstance(v, bool) for v in values)
     if len(values) < 2 or len(set(values)) != len(values) or not whole:
         raise InvalidInput(
             f"values are {list(values)}; expected two or more different integers: measure the walk in "
             "units of which all steps are multiples."
         )
+    values = [int(v) for v in values]
     if callable(probabilities) and not isinstance(probabilities, Tensor):
         return Feedback(values, probabilities)
     exact = None
+    if isinstance(probabilities, np.ndarray):
+        probabilities = torch.from_numpy(probabilities)
     if isinstance(probabilities, Tensor):
         masses = probabilities.double()
     else:
+        if not isinstance(probabilities, Sequence) or isinstance(probabilities, str):
+            kind = type(probabilities).__name__
+            raise InvalidType(f"probabilities are a {kind}; expected a list, a tensor or a function.")
+        for m in probabilities:
+            number("a probability", m)
         given = [m for m in probabilities if isinstance(m, Fraction)]
         exact = tuple(given) if len(given) == len(probabilities) else None
         masses = torch.tensor([float(m) for m in probabilities], dtype=torch.float64)
@@ -97,6 +112,7 @@ def finite(
 def tilted(steps: Steps, by: float | Fraction | Tensor) -> Steps:
     """Return the steps of a constant tilt; see `Walk.tilt`."""
     if isinstance(steps, NormalSteps):
+        number("the tilt", by)
         return NormalSteps(float(by) if isinstance(by, Fraction) else by, steps.scale)
     lattice = cast(LatticeSteps, steps)  # there are no others
     if lattice.values == UP_DOWN:
@@ -108,11 +124,16 @@ def tilted(steps: Steps, by: float | Fraction | Tensor) -> Steps:
             "tilt is for steps of one law, or of +1 and -1; for others give the probabilities as a "
             "function: feedback(fn)."
         )
-    theta = torch.as_tensor(by, dtype=torch.float64)
-    if theta.ndim or not math.isfinite(float(theta)):
-        raise InvalidInput(f"the tilt is {theta.tolist()}; expected one finite number.")
+    number("the tilt", by)
+    theta = by.double() if isinstance(by, Tensor) else torch.tensor(float(by), dtype=torch.float64)
     logs = lattice.probabilities.detach().log() + theta * torch.tensor(lattice.values)
-    return Homogeneous(lattice.values, logs.softmax(0))
+    masses = logs.softmax(0)
+    if not theta.requires_grad and not bool((masses > 0).all()):  # an optimiser may try any number
+        raise InvalidInput(
+            f"the tilt is {float(theta):g}: it gives steps of {lattice.values} the probabilities "
+            f"{masses.tolist()}; expected a smaller one, under which none is 0."
+        )
+    return Homogeneous(lattice.values, masses)
 
 
 def _two(p: float | Fraction | Tensor) -> Homogeneous:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from likely.errors import InvalidInput
 from likely.walks.functionals import Functional
+from likely.walks.homogeneous import Homogeneous
 from likely.walks.programme import Grid, expected
-from likely.walks.steps import Homogeneous, Steps
+from likely.walks.steps import Steps
 
 
 def relative_variance(

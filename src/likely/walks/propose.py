@@ -13,6 +13,7 @@ from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.adapter import law_of
+from likely.expectations.checks import share, whole
 from likely.expectations.law import AnyLaw
 from likely.expectations.mixture import Mixture
 from likely.expectations.names import root_of
@@ -85,13 +86,15 @@ def propose(
         >>> bool((e.mean / (2 * 2.8665e-7) - 1).abs() < 0.1)
         True
     """
-    if not isinstance(n, int) or n < 40 or not isinstance(rounds, int) or rounds < 0 or steps < 1:
-        raise InvalidInput(
-            f"n={n!r:.40}, rounds={rounds!r:.40}, steps={steps}; expected 40, 0, 1 or more."
-        )
-    if not 0 < defensive < 1:
-        raise InvalidInput(f"defensive is {defensive}; expected a share between 0 and 1.")
+    for name, given, least in (("n", n, 40), ("rounds", rounds, 0), ("steps", steps, 1)):
+        whole(name, given, least)
+    share("defensive", defensive)
     g = standardised(f, p)
+    if not bool((g.scale.square() > 0).all()):
+        raise InvalidInput(
+            f"a scale of p is {g.scale.min().item():.3g}, of square 0 in {g.scale.dtype}: p has no "
+            "density; expected p in float64, or x in other units."
+        )
     flow = _copy_of(flow, g)
     root = root_of(seed, generator)
     source = generator_for(derived(root, 0))

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from likely.errors import InvalidInput
 from likely.expectations.estimate import Estimate
 from likely.expectations.moments import Block
 
@@ -28,17 +27,3 @@ def estimate_of(log_values: Float[Tensor, " repeats"]) -> Estimate:
     return Estimate(
         Block((log_values - top).exp(), scale=top), torch.float64, event=True, bound=math.inf
     )
-
-
-def checked_repeats(repeats: int) -> int:
-    """Return repeats as given.
-
-    Raises:
-        InvalidInput: there are fewer than 2, of which no error bar could be had.
-    """
-    if not isinstance(repeats, int) or repeats < 2:
-        raise InvalidInput(
-            f"repeats is {repeats!r:.40}; expected an integer of 2 or more: the error bar is the "
-            "spread over independent repetitions."
-        )
-    return repeats

@@ -57,7 +57,7 @@ def _fill(rows: States, geometry: Geometry, steps: Steps, bits: Bits) -> None:
     while t < geometry.end:
         most = min(STRETCH, geometry.end - t) if geometry.rule is None else 1
         new = steps.draw(t, x, running.astype(x.dtype), most, bits)
-        running = _stopped(new, t, geometry, running)
+        running = _stopped(x, new, t, geometry, running, steps.extent)
         x = new[-1]
         ahead = rows[t + 1 : t + 1 + len(new)]
         if where is None:
@@ -77,11 +77,21 @@ def _fill(rows: States, geometry: Geometry, steps: Steps, bits: Bits) -> None:
             x, running = x[running], running[running]
 
 
-def _stopped(new: States, t: int, geometry: Geometry, running: Flags) -> Flags:
+def _stopped(
+    x: States,
+    new: States,
+    t: int,
+    geometry: Geometry,
+    running: Flags,
+    extent: tuple[float, float],
+) -> Flags:
     """Hold paths, in place, at the first of their new states that stops them; return which go on."""
     if len(new) == 1:
         return geometry.moving(t + 1, new[0], running)
     if not geometry.absorbing:
+        return running
+    reach = np.array([x.min() + len(new) * min(extent[0], 0), x.max() + len(new) * max(extent[1], 0)])
+    if geometry.inside(reach).all():
         return running
     met = running & (geometry.outside(new.min(0)) | geometry.outside(new.max(0)))
     columns = np.flatnonzero(met)

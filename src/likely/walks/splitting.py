@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from likely.errors import InvalidInput, NotConverged
+from likely.expectations.checks import function, number, share, whole
 from likely.expectations.estimate import Estimate
 from likely.expectations.names import root_of
 from likely.seeds import generator_for
 from likely.walks.chain import Chain, OfState, chain_of
 from likely.walks.records import Records
-from likely.walks.repeated import checked_repeats, estimate_of
+from likely.walks.repeated import estimate_of
 from likely.walks.walk import Walk
 
 
@@ -52,7 +51,7 @@ def split(
         generator: to take the seed from, instead.
 
     Raises:
-        InvalidType: score returns no numbers.
+        InvalidType: score is no function, or returns no numbers; target or kill is no number.
         InvalidInput: it returns NaN or a wrong shape, or a number is out of range.
         NotConverged: no path of any run ever rises above its first score.
 
@@ -64,18 +63,19 @@ def split(
         >>> bool((e.mean - 1562 / 2**20).abs() < 4 * e.stderr)
         True
     """
-    if not isinstance(n, int) or n < 2 or not 0 < kill < 1:
-        raise InvalidInput(f"n={n!r:.40}, kill={kill!r:.40}; expected 2 paths at least, and a share.")
-    if math.isnan(target):
-        raise InvalidInput("target is nan; expected the score to reach.")
-    checked_repeats(repeats)
+    whole("n", n, 2)
+    whole("repeats", repeats, 2)
+    share("kill", kill)
+    target = float(number("target", target))
+    if score is not None:
+        function("score", score, "(time, states) -> numbers")
     if isinstance(chain, Walk) and score is None and target <= chain.geometry.start:
         raise InvalidInput(
             f"target is {target:g}, the walk starts at {chain.geometry.start:g} and has reached it; "
             f"for a level below give score=lambda t, x: -x and target={-target:g}."
         )
     paths = Records(
-        chain_of(chain), float(target), score, repeats * n, generator_for(root_of(seed, generator))
+        chain_of(chain), target, score, repeats * n, generator_for(root_of(seed, generator))
     )
     k = max(1, int(kill * n))
     log_weight = torch.zeros(repeats, dtype=torch.float64)

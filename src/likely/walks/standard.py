@@ -14,6 +14,7 @@ from torch.distributions import Normal
 
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.adapter import law_of
+from likely.expectations.checks import function
 from likely.expectations.law import AnyLaw, Law
 from likely.expectations.torch_law import TorchLaw, entries
 
@@ -80,8 +81,7 @@ def standardised(f: Callable[[Tensor], Tensor], p: AnyLaw) -> Standardised:
         >>> g(torch.zeros(3, 2)).tolist()
         [3.0, 3.0, 3.0]
     """
-    if not callable(f):
-        raise InvalidType(f"f is a {type(f).__name__}; expected a function of the draws.")
+    function("f", f, "of the draws")
     law = law_of(p)
     base = entries(law)[0] if isinstance(law, TorchLaw) else None
     if not isinstance(base, Normal):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from likely.walks.bits import Bits, below, cut
-from likely.walks.geometry import Flags, States
+from likely.walks.bits import Bits
+from likely.walks.geometry import Flags, Geometry, States
 
 
 @final
@@ -60,6 +59,13 @@ class Steps(ABC):
     def log_prob(self, stretches: Iterable[Stretch]) -> Tensor:
         """Return the log-probability of each path, told stretch by stretch, `(n,)`, in nats."""
 
+    @abstractmethod
+    def log_weights(self, rows: States, geometry: Geometry, p: Steps) -> NDArray[np.float64] | None:
+        """Return `log p - log q` of paths that these steps have drawn, time first, without a gradient.
+
+        None where they know no shorter way to it than through `log_prob` twice.
+        """
+
 
 class LatticeSteps(Steps):
     """Steps of finitely many integer values, which dynamic programmes can sum over."""
@@ -76,47 +82,6 @@ class LatticeSteps(Steps):
         """Return the probability of each value, `(values, n)`, at time t in states x."""
 
 
-@final
-class Homogeneous(LatticeSteps):
-    """Steps of one law at all times and in all states.
-
-    Args:
-        values: integers, all different.
-        masses: their probabilities, positive; differentiable if their tensor is.
-        fractions: the same, exactly.
-    """
-
-    def __init__(
-        self, values: Sequence[int], masses: Tensor, fractions: tuple[Fraction, ...] | None = None
-    ) -> None:
-        self.values, self.extent = tuple(values), (min(values), max(values))
-        self.probabilities = masses.double()
-        self.fractions = fractions
-        upto = self.probabilities.detach().cumsum(0)[:-1].clamp(0, 1).nan_to_num(0.0)
-        self._first, self._rest = cut(upto.numpy())
-
-    def draw(self, t: int, x: States, moving: States, most: int, bits: Bits) -> States:
-        """Return states whose steps compare 16 random bits with the cumulated probabilities."""
-        less = below(bits, most * len(x), self._first, self._rest)
-        return walked(x, chosen(self.values, less, x.dtype).reshape(most, len(x)), moving)
-
-    def log_prob(self, stretches: Iterable[Stretch]) -> Tensor:
-        """Return `sum_k (number of steps of value k) log p_k`.
-
-        Where an optimiser has moved the probabilities out of range, no path is possible.
-        """
-        counted = [_counted(self.values, stretch) for stretch in stretches]
-        counts = np.sum([counts for counts, _ in counted], axis=0, dtype=np.float64)
-        valid = np.logical_and.reduce([valid for _, valid in counted])
-        proper = (self.probabilities.detach() > 0).all()
-        logs = torch.from_numpy(counts).T @ torch.where(proper, self.probabilities, 1.0).log()
-        return torch.where(torch.from_numpy(valid) & proper, logs, -torch.inf)
-
-    def masses(self, t: int, x: States) -> Tensor:
-        """Return the same column for every state."""
-        return self.probabilities[:, None].expand(-1, len(x))
-
-
 def chosen(values: tuple[int, ...], less: Flags, dtype: np.dtype[Any]) -> States:
     """Return the value of each path, the first one whose cumulated probability exceeds u."""
     step: States = less[-1].astype(dtype)
@@ -131,23 +96,28 @@ def walked(x: States, steps: States, moving: States) -> States:
     """Return the states after each of the steps, `(k, n)`, in their place."""
     steps *= moving
     steps[0] += x
-    for before, after in pairwise(steps):
-        after += before
+    summed(steps)
     return steps
 
 
-def _counted(values: tuple[int, ...], stretch: Stretch) -> tuple[NDArray[np.uint8], Flags]:
-    """Return how often each value was stepped, `(values, n)`, and whether all steps were possible."""
-    step = stretch.x[1:] - stretch.x[:-1]
-    counts = np.empty((len(values), step.shape[1]), np.uint8)
-    for row, value in zip(counts, values, strict=True):
-        made = step == value
-        made &= stretch.running
-        row[:] = _count(made)
-    return counts, np.add.reduce(counts, dtype=np.uint8) == _count(stretch.running)
+def thrown(values: tuple[int, int], x: States, throws: NDArray[np.uint8], moving: States) -> States:
+    """Return the states after each of the throws, `(k, n)`: 1 for the first of two values, 0 else.
+
+    They are added up in bytes where these hold them, and in the place of the throws.
+    """
+    byte = max(map(abs, values)) * len(throws) < 2**7
+    moved: States = throws.view(np.int8) if byte else throws.astype(x.dtype)
+    summed(moved)
+    if values[0] - values[1] == 2:
+        moved += moved  # bytes multiply slowly
+    else:
+        moved *= moved.dtype.type(values[0] - values[1])
+    moved += values[1] * np.arange(1, len(throws) + 1, dtype=moved.dtype)[:, None]
+    moved &= -moving.astype(moved.dtype)
+    return np.asarray(np.add(x, moved, dtype=x.dtype))
 
 
-def _count(flags: Flags) -> NDArray[np.uint8]:
-    """Return how many of at most 255 rows are set, `(n,)`: adding bytes is many times faster."""
-    total: NDArray[np.uint8] = np.add.reduce(flags.view(np.uint8), axis=0, dtype=np.uint8)
-    return total
+def summed(rows: States) -> None:
+    """Add up rows in their place: faster than `cumsum`, which goes down the columns."""
+    for before, after in pairwise(rows):
+        after += before

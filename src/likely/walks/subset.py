@@ -12,11 +12,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from likely.errors import InvalidInput, NotConverged
+from likely.expectations.checks import number, whole
 from likely.expectations.estimate import Estimate
 from likely.expectations.law import AnyLaw
 from likely.expectations.names import root_of
 from likely.seeds import derived, generator_for
-from likely.walks.repeated import checked_repeats, estimate_of
+from likely.walks.repeated import estimate_of
 from likely.walks.standard import Standardised, standardised
 
 #: the share of accepted moves that the step sizes aim at
@@ -77,7 +78,7 @@ def subset(
         (True, 32)
     """
     chains = chains_of(n, share)
-    checked_repeats(repeats)
+    whole("repeats", repeats, 2)
     g = standardised(f, p)
     root = root_of(seed, generator)
     # A few points more for the pilot cost little: its thresholds serve all runs.
@@ -215,8 +216,9 @@ def chains_of(n: int, share: float) -> int:
     Raises:
         InvalidInput: there would be fewer than 2, or the numbers do not divide.
     """
-    if not isinstance(n, int) or not 0 < share <= 0.5:
-        raise InvalidInput(f"n={n!r:.40}, share={share!r:.40}; expected an integer, and at most 0.5.")
+    whole("n", n)
+    if not 0 < float(number("share", share)) <= 0.5:
+        raise InvalidInput(f"share is {share}; expected a share above 0, at most 0.5.")
     length = round(1 / share)
     if n < 2 * length or n % length:
         raise InvalidInput(

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Literal, final, overload
 
-import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
-from likely.expectations import Law, Mixture
-from likely.seeds import generator_for
-from likely.walks import exactly, mixed, transforms
+from likely.expectations import Law, Mixture, checks
+from likely.expectations.checks import whole
+from likely.seeds import root_of
+from likely.walks import exactly, mixed, paths, transforms
 from likely.walks import functionals as f
-from likely.walks.geometry import Flags, Geometry, Rule, States, level_of, rows_of
+from likely.walks.feedback import Feedback, Masses
+from likely.walks.geometry import Geometry, Rule, level_of, rows_of
 from likely.walks.laws import Chance, tilted, two_point
+from likely.walks.reach import aimed, lattice, warn_of
 from likely.walks.sampling import drawn, dtype_of
-from likely.walks.steps import LatticeSteps, Steps, Stretch
-from likely.walks.tables import Feedback, Masses
+from likely.walks.steps import LatticeSteps, Steps
 
 #: bytes that the paths of one block of draws may take
 BLOCK_BYTES = 2**26
-#: times that log_prob looks at in one go
-STRETCH = 64
-#: paths that it looks at together: as many as the cache holds
-WIDTH = 8192
 
 
 @final
@@ -114,18 +109,23 @@ class Walk(Law):
         Minus infinity for what is no path of this walk: another start, an impossible step, a step after
         the stop.
         """
-        rows = rows_of(x, self.geometry)
-        parts = [rows[:, k : k + WIDTH] for k in range(0, max(1, rows.shape[1]), WIDTH)]
-        return torch.cat([self._log_prob(part) for part in parts])
+        return paths.log_prob(rows_of(x, self.geometry), self.geometry, self.steps)
+
+    def log_weights(self, x: Shaped[Tensor, "n times"], p: Law) -> Float[Tensor, " n"] | None:
+        """Return `log p - log q` of paths that this walk, q, has drawn, if there is a short way to it.
+
+        Of tilts and h-transforms there is: nearly all is told by when and where a path stopped.
+        """
+        if not isinstance(p, Walk) or p.geometry != self.geometry:
+            return None
+        log_w = self.steps.log_weights(rows_of(x, self.geometry), self.geometry, p.steps)
+        return None if log_w is None else torch.from_numpy(log_w)
 
     def sample(
         self, n: int, seed: int | None = None, generator: torch.Generator | None = None
     ) -> Shaped[Tensor, "n times"]:
         """Return n paths: of the states at times 0 to the horizon, kept from the stop on."""
-        if not isinstance(n, int) or n < 1:
-            raise InvalidInput(f"n is {n!r}; expected the number of paths, 1 or more.")
-        source = generator_for(seed, generator)
-        return self.draw(n, int(torch.randint(2**63 - 1, (), generator=source)), attached=False)
+        return self.draw(whole("n", n), root_of(seed, generator), attached=False)
 
     # Events and values, to be given to expect and exact.
 
@@ -136,7 +136,7 @@ class Walk(Law):
             ImpossibleEvent: no path can, so that the probability is exactly 0.
         """
         level = level_of(level, "level")
-        self._warn_of(level)
+        warn_of(self.geometry, self.steps, level)
         return f.hitting(self.geometry, level)
 
     def ruined(self) -> f.Functional:
@@ -153,6 +153,7 @@ class Walk(Law):
 
     def ends_above(self, x: float) -> f.Functional:
         """Return the event that the walk stops, or ends, in a state above x."""
+        x = level_of(x, "x")
         return f.terminal(self.geometry, lambda state: state > x)
 
     def terminal(self, function: Callable[[Tensor], Tensor]) -> f.Functional:
@@ -165,7 +166,7 @@ class Walk(Law):
         With missed = 0, `E[tau | hit] = exact(w.passage_time(level), w) / exact(w.hits(level), w)`.
         """
         level = level_of(level, "level")
-        self._warn_of(level)
+        warn_of(self.geometry, self.steps, level)
         return f.passing(self.geometry, level, missed)
 
     def stopping_time(self) -> f.Functional:
@@ -174,7 +175,7 @@ class Walk(Law):
 
     def functional(self, function: Callable[[Tensor], Tensor]) -> f.PathFunctional:
         """Return a function of whole paths `(n, horizon + 1)`, which it is given in float64."""
-        return f.PathFunctional(self.geometry, function)
+        return f.PathFunctional(self.geometry, checks.function("function", function, "of the paths"))
 
     # Proposals: the same walk with other steps.
 
@@ -196,21 +197,30 @@ class Walk(Law):
         one time and the states `(n,)`; strictly between 0 and 1. No error bar shows that a feedback
         aims too early: judge it by `relative_variance`.
         """
-        return self._with(Feedback(self._lattice("feedback").values, function, inner=True))
+        return self._with(Feedback(lattice(self.steps, "feedback").values, function, inner=True))
 
-    def bridge(self, level: float) -> Walk:
+    def bridge(self, level: float, last: int = 64) -> Walk:
         """Return the walk drawn towards a level by the h-transform of Brownian motion.
 
         `q(t, x) = p h(t + 1, x + 1) / (p h(t + 1, x + 1) + (1 - p) h(t + 1, x - 1))`, where h is the
         chance that Brownian motion with the mean and variance of the steps reaches the level before the
-        horizon. Close to `doob` at no programme's cost, for estimates of that event only. With p near 0
-        or 1 it may miss most of the event: see `relative_variance`.
+        horizon. A step is no small part of the way when few are left, so that most of the variance
+        comes from the last ones: there h is the exact one. Nearly as good as `doob`, without the whole
+        programme; for estimates of that event only. With p near 0 or 1 it may miss most of the event:
+        see `relative_variance`.
+
+        Args:
+            level: one at which the walk stops.
+            last: for how many steps before the horizon h is exact; 0 for Brownian motion alone.
 
         Raises:
-            InvalidInput: the level is not one that the walk stops at, it cannot be reached, or steps
-                are not of one law.
+            InvalidType: the level is no number.
+            InvalidInput: the level is not one that the walk stops at, it cannot be reached, steps are
+                not of one law, or the table is too large.
         """
-        return self._with(transforms.bridge(self._aimed(level), self._lattice("bridge"), level))
+        steps = lattice(self.steps, "bridge")
+        event = aimed(self.geometry, steps, level)
+        return self._with(transforms.bridge(event, steps, level, whole("last", last, 0)))
 
     def doob(self, level: float) -> Walk:
         """Return the walk conditioned to reach a level: the exact h-transform, of variance zero.
@@ -219,11 +229,14 @@ class Walk(Law):
         carries the same weight: the probability itself.
 
         Raises:
-            InvalidInput: the level is not one that the walk stops at, or it cannot be reached.
+            InvalidType: the level is no number.
+            InvalidInput: the level is not one that the walk stops at, it cannot be reached, or the
+                table is too large.
 
         Reference: Doob 1957.
         """
-        return self._with(transforms.doob(self._aimed(level), self._lattice("doob")))
+        steps = lattice(self.steps, "doob")
+        return self._with(transforms.doob(aimed(self.geometry, steps, level), steps))
 
     def unstopped(self) -> Walk:
         """Return the walk whose paths, and weights, go on to the horizon after their stop.
@@ -236,7 +249,7 @@ class Walk(Law):
 
     def exact_expectation(self, functional: f.Functional) -> Float[Tensor, ""]:
         """Return `E[f]` in float64, differentiable in p: what `likely.exact` calls."""
-        return exactly.expectation(self._own(functional), self.steps)
+        return exactly.expectation(f.own(functional, self), self.steps)
 
     @overload
     def exact(self, functional: f.Functional, *, rational: Literal[False] = False) -> Tensor: ...
@@ -254,7 +267,7 @@ class Walk(Law):
             InvalidInput: steps are not of integers, or f is not one of this walk's.
         """
         if rational:
-            return exactly.rational(self._own(functional), self._lattice("rational=True"))
+            return exactly.rational(f.own(functional, self), lattice(self.steps, "rational=True"))
         return self.exact_expectation(functional)
 
     def relative_variance(
@@ -273,7 +286,7 @@ class Walk(Law):
             InvalidInput: there is no recursion for it, the expectation is 0, or via never makes a step
                 that matters.
         """
-        own = self._own(functional)
+        own = f.own(functional, self)
         if isinstance(via, Sequence):
             via = Mixture(via)
         if isinstance(via, Mixture):
@@ -289,49 +302,11 @@ class Walk(Law):
             f"{'' if g.rule is None else ', with a rule'}{'' if g.absorbing else ', unstopped'})"
         )
 
-    def _log_prob(self, rows: States) -> Tensor:
-        """Return the log-probabilities of some paths, time first."""
-        valid = rows[0] == self.geometry.start
-        total = self.steps.log_prob(self._stretches(rows, valid))
-        return torch.where(torch.from_numpy(valid), total, -torch.inf)
-
-    def _stretches(self, rows: States, valid: Flags) -> Iterator[Stretch]:
-        """Yield a stretch of times after another, and mark paths that step after their stop."""
-        before = np.ones(rows.shape[1], bool)
-        for t in range(0, self.geometry.end, STRETCH):
-            x = np.ascontiguousarray(rows[t : t + STRETCH + 1])
-            running = self.geometry.running(t, x[:-1], before)
-            fine = x[1:] == x[:-1]
-            fine |= running
-            valid &= fine.all(0)
-            yield Stretch(t, x, running)
-            before = running[-1]
-
     def _with(self, steps: Steps, absorbing: bool | None = None) -> Walk:
         g = self.geometry
-        return Walk(
-            None,
-            g.start,
-            g.low,
-            g.high,
-            g.horizon,
-            steps=steps,
-            stop=g.rule,
-            absorbing=g.absorbing if absorbing is None else absorbing,
-        )
-
-    def _own(self, functional: f.Functional) -> f.Functional:
-        if not isinstance(functional, f.Functional):
-            raise InvalidType(
-                f"f is a {type(functional).__name__}; expected an event or value of the walk, such as "
-                "w.hits(200) or w.stopping_time(): others have no dynamic programme; use expect."
-            )
-        if functional.geometry != self.geometry:
-            raise InvalidInput(
-                f"f is about {functional.geometry}, the walk has {self.geometry}; expected one of the "
-                "walk's own: take it from this walk."
-            )
-        return functional
+        goes_on = g.absorbing if absorbing is None else absorbing
+        levels = g.start, g.low, g.high, g.horizon
+        return Walk(None, *levels, steps=steps, stop=g.rule, absorbing=goes_on)
 
     def _same(self, via: Law) -> Walk:
         if not isinstance(via, Walk):
@@ -340,41 +315,3 @@ class Walk(Law):
         if via.geometry != self.geometry:
             raise InvalidInput(f"via has {via.geometry}; expected {self.geometry}, as the walk.")
         return via
-
-    def _lattice(self, what: str) -> LatticeSteps:
-        if not isinstance(self.steps, LatticeSteps):
-            raise InvalidInput(f"{what} is for steps of integers; the walk has {self.steps}.")
-        return self.steps
-
-    def _aimed(self, level: float) -> f.Functional:
-        """Return the event that a transform aims at, checked: the walk can reach it, and stops."""
-        g = self.geometry
-        if level not in (g.low, g.high) or not g.absorbing or g.rule is not None:
-            raise InvalidInput(
-                f"the level is {level}; expected one that the walk stops at, {g.low} or {g.high}, and "
-                "no other rule: build the walk with that level, since what follows has no weight."
-            )
-        if (why := self._impossible(level)) is not None:
-            raise InvalidInput(f"{why}, and there is nothing to draw.")
-        return f.hitting(g, level)
-
-    def _warn_of(self, level: float) -> None:
-        if (why := self._impossible(level)) is not None:
-            warnings.warn(f"{why}.", f.ImpossibleEvent, stacklevel=3)
-
-    def _impossible(self, level: float) -> str | None:
-        """Return why no path reaches a level, or None."""
-        g = self.geometry
-        least, most = self.steps.extent
-        times = math.inf if g.horizon is None else g.horizon
-        low, high = g.start + min(times * least, 0), g.start + max(times * most, 0)
-        if g.absorbing and g.low is not None:
-            low = max(low, g.low + min(least + 1, 0))
-        if g.absorbing and g.high is not None:
-            high = min(high, g.high + max(most - 1, 0))
-        if low <= level <= high:
-            return None
-        return (
-            f"no path reaches level {level:g} from {g.start:g}: states go from {low:g} to {high:g} in "
-            f"{times:g} steps of {least:g} to {most:g}, so the probability is exactly 0"
-        )
