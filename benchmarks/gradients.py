@@ -11,13 +11,12 @@ before.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
-from pathlib import Path
 
 import torch
 from gradient_peers import PROBLEMS, Contestant, Problem, normal, peers, wave
+from report import Cell, Report
 from torch import Tensor
 from torch.distributions import Normal
 
@@ -69,7 +68,7 @@ def ratio(one: list[float], two: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(one, two, strict=True))
 
 
-def report(problem: Problem, n: int, repeats: int, seed: int) -> dict:
+def run(problem: Problem, n: int, repeats: int, seed: int) -> dict:
     mine, chosen = ours(problem, n, seed)
     found = measure(peers(problem, n) | mine, repeats)
     rows = {}
@@ -122,19 +121,31 @@ def batches(n: int) -> float:
     return 1000 * ratio(found["alone"][0], found["together"][0])
 
 
+def tables(report: Report, found: dict[str, dict], how: str) -> None:
+    """A table of all estimators for each problem, and one of what `expect` adds to steps by hand."""
+    for k, (problem, one) in enumerate(found.items()):
+        rows: list[list[Cell]] = [
+            [name, row["microseconds"], sum(row["variance"]), row["product"]]
+            for name, row in one["rows"].items()
+        ]
+        columns = ["estimator", "microseconds", "variance, summed", "variance x time"]
+        report.table(f"problem-{k + 1}", problem, columns, rows, f"{how} auto: {one['auto']}.")
+    rows = [[problem, *(one["overhead"].get(name) for name in SAME)] for problem, one in found.items()]
+    report.table("overhead", "Time of expect over the same step by hand", ["problem", *SAME], rows, how)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeats", type=int, default=400)
     parser.add_argument("--n", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0, help="of the pilot of auto")
-    parser.add_argument("--json", type=Path, help="where to write all figures")
-    options = parser.parse_args()
+    options, report = Report.begin(parser)
     torch.manual_seed(0)
-    found = {p.name: report(p, options.n, options.repeats, options.seed) for p in PROBLEMS}
+    found = {p.name: run(p, options.n, options.repeats, options.seed) for p in PROBLEMS}
+    tables(report, found, f"n = {options.n}, float64, processor time, {options.repeats} repeats.")
     faster = batches(options.n)
-    print(f"\n1,000 starts at once: {faster:.0f}x faster than one after another")
-    if options.json:
-        options.json.write_text(json.dumps(found | {"1,000 starts at once": faster}, indent=1))
+    rows: list[list[Cell]] = [["1,000 starts at once, against one after another", faster]]
+    report.table("batches", "Many starts", ["what", "times as fast"], rows)
 
 
 if __name__ == "__main__":

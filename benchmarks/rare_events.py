@@ -19,17 +19,16 @@ speed    Walk steps a second under a constant tilt; linear in paths; two process
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import random
 import resource
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
+from report import Cell, Report
 from scipy import integrate, stats
 from torch import Tensor
 from torch.distributions import Normal
@@ -498,6 +497,38 @@ def billion(walk: Walk) -> dict:
     return {"seconds": seconds, "MiB more": grown, "mean": e.mean.item(), "stderr": e.stderr.item()}
 
 
+def walk_table(report: Report, found: dict[str, dict]) -> None:
+    keys = ["seconds", "relative variance of a path", "variance x time"]
+    keys += ["times worse than likely, bridge", f"times worse than {ANEW}"]
+    rows: list[list[Cell]] = [[name, *(row.get(key) for key in keys)] for name, row in found.items()]
+    note = f"{PATHS:,} walks each (splitting: 100, 64 times); processor time."
+    report.table("walk", "The gambler", ["how", *keys[:4], "made anew each time"], rows, note)
+
+
+def region_tables(report: Report, found: dict[str, dict]) -> None:
+    ratios = [f"best peer / best of likely, error^2 x {what}" for what in ("evaluations", "seconds")]
+    rows: list[list[Cell]] = [[name, *(row[key] for key in ratios)] for name, row in found.items()]
+    title = "Failure regions: squared error of the best of OpenTURNS over that of the best of likely"
+    report.table("regions", title, ["region", "equal evaluations", "equal seconds"], rows)
+
+
+def speed_table(report: Report, found: dict) -> None:
+    rates = {name: rate for name, rate in found.items() if name.startswith(("vectorised", "likely"))}
+    rows: list[list[Cell]] = [[n, r / 1e6, r / rates["vectorised NumPy"]] for n, r in rates.items()]
+    note = "Paths x 600 games. Seconds by paths: "
+    note += ", ".join(f"{n:,}: {t:.3f}" for n, t in found["seconds by paths"].items())
+    note += f". Two processes against one: {found['two processes']:.2f}x."
+    title = "Walk steps a second under a tilt"
+    report.table("speed", title, ["who", "millions", "x NumPy"], rows, note)
+
+
+TABLES: dict[str, Callable[[Report, dict], None]] = {
+    "walk": walk_table,
+    "regions": region_tables,
+    "speed": speed_table,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--parts", nargs="+", default=["walk", "regions", "speed"])
@@ -506,16 +537,14 @@ def main() -> None:
     parser.add_argument("--work", type=int, default=100_000, help="evaluations of f in a run")
     parser.add_argument("--budget", type=float, default=40, help="seconds for a region, after 3 runs")
     parser.add_argument("--long", action="store_true", help="also a billion steps")
-    parser.add_argument("--json", type=Path, help="also write every figure to this file")
-    options = parser.parse_args()
+    options, report = Report.begin(parser)
     parts: dict[str, Callable[[], dict]] = {
         "walk": lambda: walk_part(options.rounds),
         "regions": lambda: region_part(options.work, options.repeats, options.budget),
         "speed": lambda: speed_part(options.rounds, options.long),
     }
-    found = {name: parts[name]() for name in options.parts}
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
+    for name in options.parts:
+        TABLES[name](report, parts[name]())
 
 
 if __name__ == "__main__":

@@ -58,6 +58,8 @@ def check(root: Path) -> list[str]:
         shown |= quoted
         if text.count("](../benchmarks/results/") != len(LINK.findall(text)):
             wrong.append(f"{page.name}: a link to results is not alone on its line, or names no table")
+        if page.stem == "benchmarks" and re.search(r"^\|", text, re.MULTILINE):
+            wrong.append(f"{page.name}: a table written by hand")
         wrong += [
             f"{page.name}: no table {name} in {file}.json" for file, name in sorted(quoted - held)
         ]

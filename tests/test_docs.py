@@ -64,7 +64,7 @@ def test_code_runs(page: Path, folder: Path) -> None:
     for kind, block in blocks(page):
         if kind == "python":
             with warnings.catch_warnings():
-                if "zuko" in block:  # its own warnings are not likely's
+                if "zuko" in block or "dask" in block:  # their own warnings are not likely's
                     warnings.simplefilter("ignore")
                 exec(compile(block, str(page), "exec"), names)
         elif page.name not in RECORDS:
@@ -72,6 +72,13 @@ def test_code_runs(page: Path, folder: Path) -> None:
                 with pytest.raises(SystemExit) as stop:
                     main([*words, *SHORTER.get(words[0], "").split()])
                 assert not stop.value.code, words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_block_is_of_a_kind_that_is_run(page: Path) -> None:
+    kinds = set(re.findall(r"^```([\w{}]+)", page.read_text(), re.MULTILINE))
+    directives = {"{toctree}", "{include}"}
+    assert kinds <= {"python", "sh"} | directives
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

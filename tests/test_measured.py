@@ -65,6 +65,14 @@ def test_pages_and_files_agree(measured: ModuleType, root: Path) -> None:
     assert "not alone on its line" in measured.check(root)[0]
 
 
+def test_benchmarks_have_no_tables_written_by_hand(measured: ModuleType, root: Path) -> None:
+    (root / "docs" / "page.md").rename(root / "docs" / "benchmarks.md")
+    assert measured.check(root) == []
+    with (root / "docs" / "benchmarks.md").open("a") as page:
+        page.write("\n| who | ms |\n|---|---|\n| likely | 1 |\n")
+    assert measured.check(root) == ["benchmarks.md: a table written by hand"]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -42,6 +42,10 @@ class ProjectedAdam(Method):
         InvalidInput: lr or eps is not positive, or a beta is not in [0, 1).
 
     Reference: Kingma, Ba 2015; the schedule is Loshchilov, Hutter 2017.
+
+    Example:
+        >>> method = ProjectedAdam(steps=100)  # nearly as good as 300, in a third of the time
+        >>> in_a_hurry = ProjectedAdam(lr=1.0, steps=16, betas=(0.5, 0.9))
     """
 
     lr: float | Float[Tensor, "*shape"] = 1.0

@@ -34,6 +34,9 @@ class Annealed(Method):
         InvalidInput: scale, offset or batch is not positive, or noise is negative.
 
     Reference: Dinh, Krueger, Bengio 2015, section 5.2.
+
+    Example:
+        >>> method = Annealed(steps=2000, noise=0.5)
     """
 
     scale: float = 10.0
