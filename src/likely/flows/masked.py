@@ -19,7 +19,7 @@ from likely.flows.unet import UNet
 from likely.seeds import generator_for
 
 #: how often training shows the measured entries alone, and nothing of the missing ones
-MEASURED_ALONE = 0.4
+MEASURED_ALONE = 0.75
 #: rows that the network works on at once
 ROWS = 256
 
