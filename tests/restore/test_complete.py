@@ -21,7 +21,9 @@ HOLES[1], HOLES[2], HOLES[3] = True, False, torch.tensor([[True, True], [True, F
 SHORT = Hamiltonian(leapfrogs=4, warmup=120, thin=30)
 #: for what holds at every step
 QUICK = Hamiltonian(leapfrogs=2, warmup=20, thin=8)
-METHODS = [SHORT, Langevin(warmup=200, thin=120), Independence(MIXTURE), Direct(), None]
+#: long enough to be worth what is kept: R-hat is near 1.01
+LONG = Hamiltonian(leapfrogs=4, warmup=120, thin=100)
+METHODS = [LONG, Langevin(warmup=200, thin=120), Independence(MIXTURE), Direct(), None]
 
 
 def quietly(*args: object, **kwargs: object) -> Completions:
