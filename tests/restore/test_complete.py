@@ -22,7 +22,9 @@ HOLES[1], HOLES[2], HOLES[3] = True, False, torch.tensor([[True, True], [True, F
 SHORT = Hamiltonian(leapfrogs=4, warmup=120, thin=30)
 #: for what holds at every step
 QUICK = Hamiltonian(leapfrogs=2, warmup=20, thin=8)
-METHODS = [SHORT, Langevin(warmup=200, thin=120), Independence(MIXTURE), Direct(), None]
+#: long enough to be worth what is kept: R-hat is near 1.01
+LONG = Hamiltonian(leapfrogs=4, warmup=120, thin=100)
+METHODS = [LONG, Langevin(warmup=200, thin=120), Independence(MIXTURE), Direct(), None]
 
 
 def quietly(*args: object, **kwargs: object) -> Completions:
@@ -237,9 +239,11 @@ def test_chains_that_do_not_mix_are_said() -> None:
 
 
 def test_too_few_steps_are_said() -> None:
+    # Every one of 1,000 steps is kept, and they are correlated: R-hat is near 1, and they are few.
+    method = Langevin(warmup=200, thin=1)
     with pytest.warns(UserWarning, match="FEW"):
-        c = complete(MIXTURE, IMAGES[:1], HOLES[:1], n=200, method=Langevin(warmup=200, thin=1), seed=0)
-    assert c.status == (Status.FEW,) and c.rhat[0] <= 1.05 and c.ess[0] < 200
+        c = complete(MIXTURE, IMAGES[:1], HOLES[:1], n=4_000, method=method, seed=0)
+    assert c.status == (Status.FEW,) and c.rhat[0] <= 1.05 and c.ess[0] < 4_000
 
 
 def test_a_start_that_the_density_does_not_allow_is_said() -> None:
