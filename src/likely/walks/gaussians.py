@@ -13,7 +13,8 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 
 #: numbers of components that are tried, in this order, until one more doubling does not help
 COUNTS = (1, 2, 4, 8)
-ITERATIONS = 30
+#: at the most, and the change of the criterion that ends them before
+ITERATIONS, SETTLED = 30, 0.05
 
 
 def fit_gaussians(
@@ -70,26 +71,32 @@ class _Fit:
 
 def _fit(z: Tensor, w: Tensor, size: float, count: int, generator: torch.Generator) -> _Fit:
     centres = _centres(z, w, count, generator)
-    share = torch.nn.functional.one_hot(torch.cdist(z, centres).argmin(1), len(centres)).double()
+    share = torch.nn.functional.one_hot(torch.cdist(z, centres).argmin(1), len(centres)).double().T
     dim = z.shape[1]
+    last = -math.inf
     for _ in range(ITERATIONS):
-        r = share * (w * size)[:, None]
-        r = r[:, r.sum(0) > 0.5]  # half a point is no component
-        mass = r.sum(0)
-        means = (r.T @ z) / mass[:, None]
-        off = z[:, None] - means
-        spread = torch.einsum("nk,nki,nkj->kij", r, off, off) + dim * torch.eye(dim, dtype=z.dtype)
+        # Points last: sums over few components or dimensions then go along many points.
+        r = share * (w * size)
+        r = r[r.sum(1) > 0.5]  # half a point is no component
+        mass = r.sum(1)
+        means = (r @ z) / mass[:, None]
+        off = z.T - means[:, :, None]
+        spread = (r[:, None] * off) @ off.mT + dim * torch.eye(dim, dtype=z.dtype)
         values, vectors = torch.linalg.eigh(spread / (mass + dim)[:, None, None])
         edge = (dim / (mass + dim)).sqrt()[:, None]
         noise = (values > (1 - edge).square()) & (values < (1 + edge).square())
         values = torch.where(noise, 1.0, values)
-        y = torch.einsum("nki,kij->nkj", off, vectors)
+        y = (vectors / values.sqrt()[:, None]).mT @ off
         log_det = (2 * math.pi * values).log().sum(1)
-        log_q = (mass / mass.sum()).log() - 0.5 * ((y.square() / values).sum(2) + log_det)
-        share = log_q.softmax(1)
+        log_q = ((mass / mass.sum()).log() - 0.5 * log_det)[:, None] - 0.5 * y.square().sum(1)
+        log_mixture = log_q.logsumexp(0)
+        share = (log_q - log_mixture).exp()
+        fit = float(w @ log_mixture)
+        if 2 * size * abs(fit - last) < SETTLED:
+            break
+        last = fit
     spikes = (~noise).sum(1)
     parameters = len(mass) * (1 + dim) + float((spikes * (dim - (spikes - 1) / 2)).sum())
-    fit = float((w * log_q.logsumexp(1)).sum())
     criterion = math.log(size) * parameters - 2 * size * fit
     return _Fit(mass / mass.sum(), means, values, vectors, criterion)
 

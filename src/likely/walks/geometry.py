@@ -138,7 +138,8 @@ def rows_of(paths: Tensor, geometry: Geometry) -> States:
             f"paths are {_kind(paths)}; expected (n, {geometry.end + 1}): one path a row, "
             f"with its states at times 0 to {geometry.end}."
         )
-    return np.ascontiguousarray(paths.detach().cpu().numpy().T)
+    rows = np.ascontiguousarray(paths.detach().cpu().numpy().T)
+    return rows if rows.dtype.kind in "if" else rows.astype(np.int64)  # unsigned steps would wrap
 
 
 def told_states(x: States) -> Tensor:

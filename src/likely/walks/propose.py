@@ -158,9 +158,10 @@ def fit_shares(log_q: Float[Tensor, "n components"], w: Float[Tensor, " n"]) -> 
         >>> fit_shares(torch.tensor([[0.0, -9.0], [0.0, -9.0]]).double(), torch.tensor([0.5, 0.5]))
         [0.9, 0.1]
     """
-    shares = log_q.new_full(log_q.shape[1:], 1 / log_q.shape[1])
+    q = (log_q - log_q.amax(1, keepdim=True)).exp().T
+    shares = q.new_full(q.shape[:1], 1 / len(q))
     for _ in range(50):
-        shares = (w[:, None] * (log_q + shares.log()).softmax(1)).sum(0)
+        shares = shares * (q @ (w / (shares @ q)))
     free = 1 - LEAST * len(shares)
     return (LEAST + free * shares).tolist()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from itertools import pairwise
 from typing import final
 
@@ -124,11 +125,10 @@ class Transformed(LatticeSteps):
         bits: Bits,
     ) -> None:
         """Decide in place the steps that 16 bits leave open, `(k, gaps, n)`, and what follows."""
-        ties: Flags = u == heads
+        ties = reduce(np.logical_or, (u == heads).swapaxes(0, 1))  # a step may have one at each gap
         redone: set[int] = set()
-        for row in np.flatnonzero(ties.reshape(-1, ties.shape[2]).any(1)).tolist():
-            k, gap = divmod(row, len(self._gaps))
-            for path in np.flatnonzero(ties[k, gap]).tolist():
+        for k in np.flatnonzero(ties.any(1)).tolist():
+            for path in np.flatnonzero(ties[k]).tolist():
                 if path in redone:
                     continue
                 gained = int(begin[path]) + int(self._gaps @ less[:k, :, path].sum(0))
@@ -153,12 +153,18 @@ class Transformed(LatticeSteps):
 
     def _gain(self, ends: States) -> Numbers:
         """Return `log h(0, x_0) - log h(tau, x_tau)`: paths keep the state in which they stop."""
-        at_end = self._log_h[-1].take(ends.astype(np.intp) - self._table.lowest, mode="clip")
+        at_end = self._log_h[-1].take(self._columns(ends), mode="clip")
         return np.asarray(self._log_h[0, self._table.start] - at_end)
 
     def _lost(self, t: int, x: States) -> Numbers:
         """Return `sum log z` over the rows of x, from time t on."""
-        total, lowest = np.zeros(x.shape[1]), x.dtype.type(self._table.lowest)
+        total = np.zeros(x.shape[1])
         for row, log_z in zip(x, self._log_z[t:], strict=False):
-            total += log_z.take(row - lowest, mode="clip")
+            total += log_z.take(self._columns(row), mode="clip")
         return total
+
+    def _columns(self, x: States) -> NDArray[np.intp]:
+        with np.errstate(invalid="ignore"):  # NaN is no state, and is found out elsewhere
+            columns = x.astype(np.intp)
+        columns -= self._table.lowest
+        return columns
