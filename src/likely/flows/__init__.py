@@ -9,8 +9,8 @@ from likely.flows.coupling import AdditiveCoupling, Coupling
 from likely.flows.exact import ExactDensity
 from likely.flows.flow import Flow, FlowDistribution
 from likely.flows.histogram import Histogram
-from likely.flows.image_models import glow, realnvp
-from likely.flows.masked import MaskedFlow, masked
+from likely.flows.image_models import glow, masked, realnvp
+from likely.flows.masked import MaskedFlow
 from likely.flows.masks import random_missing
 from likely.flows.models import MODELS, nice, nsf
 from likely.flows.networks import MLP

@@ -1,4 +1,4 @@
-"""Ready-made models of images of any size: RealNVP and Glow."""
+"""Ready-made models of images of any size: RealNVP, Glow, and the masked flow of missing entries."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from likely.flows.bijection import Bijection, Chain, Reshape
 from likely.flows.convnets import ConvNet, PooledConvNet, ResidualConvNet
 from likely.flows.coupling import AdditiveCoupling, Coupling
 from likely.flows.flow import Flow
+from likely.flows.histogram import Histogram
+from likely.flows.masked import MaskedFlow
 from likely.flows.models import model
 from likely.flows.permutation import Permutation
 from likely.flows.plu_conv import PLUConv
@@ -24,6 +26,7 @@ from likely.flows.spline import Spline
 from likely.flows.splits import Checkerboard, Split, channel_halves
 from likely.flows.squeeze import FactorOut, Squeeze
 from likely.flows.transforms import Affine, Elementwise
+from likely.flows.unet import UNet
 
 Shape = tuple[int, int, int]
 PREPROCESS: dict[str, Callable[[float], list[Bijection]]] = {
@@ -187,6 +190,44 @@ def realnvp(
     parts = _preprocess(preprocess, margin) + _multiscale(shape, levels, board, stage, nets, reversible)
     dim = shape[0] * shape[1] * shape[2]
     return Flow(Chain(parts), StandardNormal((dim,)), event_shape)
+
+
+@model
+def masked(
+    event_shape: Sequence[int],
+    width: int = 64,
+    depth: int = 4,
+    bins: int = 32,
+    cells: int = 256,
+    blocks: int = 8,
+) -> MaskedFlow:
+    """Build a flow of missing entries given measured ones, for any mask, over histograms.
+
+    Args:
+        event_shape: `(C, H, W)` of pictures with values in [0, 1].
+        width: channels of the network at half the resolution, twice as many at a quarter.
+        depth: residual blocks at a quarter of the resolution; a quarter as many before, half as many
+            after.
+        bins: of the histograms, at most `cells`.
+        cells: levels of the data, 256 for bytes; bins are unions of the intervals that hold one.
+        blocks: passes of the network that a sample takes, at most.
+
+    Raises:
+        InvalidInput: the event is no picture, or a size is out of range.
+
+    Example:
+        >>> import torch
+        >>> flow = masked((1, 8, 8), width=8, bins=17, cells=17)
+        >>> flow.log_prob(torch.rand(3, 1, 8, 8)).abs().max().item() < 1e-3  # uniform at first
+        True
+    """
+    shape = tuple(event_shape)
+    if len(shape) != 3 or min(shape) < 1:
+        raise InvalidInput(f"event shape is {shape}; expected (C, H, W).")
+    law = Histogram(min(bins, cells), cells)
+    depths = (max(depth // 4, 1), depth, max(depth // 2, 1))
+    network = UNet(2 * shape[0], shape[0] * law.bins, shape[1:], width, depths)
+    return MaskedFlow(network, law, shape, blocks)
 
 
 def _couplings(shape: Shape, turn: int, nets: Nets, spline: Spline | None) -> list[Bijection]:

@@ -14,8 +14,6 @@ from likely.flows.exact import ExactDensity
 from likely.flows.frozen import InPrecision
 from likely.flows.histogram import Histogram
 from likely.flows.masks import random_missing
-from likely.flows.models import model
-from likely.flows.unet import UNet
 from likely.seeds import generator_for
 
 #: how often training shows the measured entries alone, and nothing of the missing ones
@@ -55,7 +53,8 @@ class MaskedFlow(ExactDensity):
     2017 (autoregressive flows); Roberts 2018 (the order: a rank-one sequence).
 
     Example:
-        >>> flow = masked((1, 6, 5), width=8, bins=4)
+        >>> from likely import flows
+        >>> flow = flows.masked((1, 6, 5), width=8, bins=4)
         >>> observed = torch.arange(30).view(1, 6, 5) < 20
         >>> samples, log_p = flow.sample_given(torch.rand(2, 1, 6, 5), observed, 3, seed=0)
         >>> samples.shape, log_p.shape
@@ -267,40 +266,3 @@ def spread_order(event_shape: Sequence[int]) -> Int[Tensor, " entries"]:
         + torch.arange(width, dtype=torch.float64) / g**2
     )
     return at.frac().flatten().argsort(stable=True)
-
-
-@model
-def masked(
-    event_shape: Sequence[int],
-    width: int = 64,
-    depth: int = 4,
-    bins: int = 32,
-    cells: int = 256,
-    blocks: int = 8,
-) -> MaskedFlow:
-    """Build a flow of missing entries given measured ones, for any mask, over histograms.
-
-    Args:
-        event_shape: `(C, H, W)` of pictures with values in [0, 1].
-        width: channels of the network at half the resolution, twice as many at a quarter.
-        depth: residual blocks at a quarter of the resolution; a quarter as many before, half as many
-            after.
-        bins: of the histograms, at most `cells`.
-        cells: levels of the data, 256 for bytes; bins are unions of the intervals that hold one.
-        blocks: passes of the network that a sample takes, at most.
-
-    Raises:
-        InvalidInput: the event is no picture, or a size is out of range.
-
-    Example:
-        >>> flow = masked((1, 8, 8), width=8, bins=17, cells=17)
-        >>> flow.log_prob(torch.rand(3, 1, 8, 8)).abs().max().item() < 1e-3  # uniform at first
-        True
-    """
-    shape = tuple(event_shape)
-    if len(shape) != 3 or min(shape) < 1:
-        raise InvalidInput(f"event shape is {shape}; expected (C, H, W).")
-    law = Histogram(min(bins, cells), cells)
-    depths = (max(depth // 4, 1), depth, max(depth // 2, 1))
-    network = UNet(2 * shape[0], shape[0] * law.bins, shape[1:], width, depths)
-    return MaskedFlow(network, law, shape, blocks)
