@@ -151,9 +151,9 @@ def test_gaussian_mixtures_count_the_weights() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "text"),
     [
-        ({"n": 10}, InvalidInput, "n=10"),
-        ({"rounds": -1}, InvalidInput, "rounds=-1"),
-        ({"steps": 0}, InvalidInput, "steps=0"),
+        ({"n": 10}, InvalidInput, "n is 10"),
+        ({"rounds": -1}, InvalidInput, "rounds is -1"),
+        ({"steps": 0}, InvalidInput, "steps is 0"),
         ({"defensive": 0.0}, InvalidInput, "defensive is 0"),
         ({"flow": torch.nn.Linear(2, 2)}, InvalidType, "expected a Flow"),
         ({"flow": flows.nsf((3,))}, InvalidInput, "expected 2 entries"),

@@ -127,7 +127,7 @@ def test_infinite_scores_are_levels_like_others() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "text"),
     [
-        ({"n": 1}, InvalidInput, "2 paths"),
+        ({"n": 1}, InvalidInput, "n is 1; expected an integer of 2"),
         ({"kill": 1.0}, InvalidInput, "a share"),
         ({"repeats": 1}, InvalidInput, "repeats is 1"),
         ({"target": math.nan}, InvalidInput, "target is nan"),

@@ -82,7 +82,8 @@ def case(
     if transforms:
         aimed["doob"] = w.doob(w.geometry.high)
     if transforms and w.steps.fractions != () and "const" in proposals:
-        aimed["bridge"] = w.bridge(w.geometry.high)
+        aimed["bridge"] = w.bridge(w.geometry.high, last=2)
+        aimed["bridge, last=0"] = w.bridge(w.geometry.high, last=0)
     return Case(w, chance, events(w), {k: v for k, v in proposals.items() if k != "const"}, aimed)
 
 

@@ -38,10 +38,11 @@ class Coin:
         heads = np.unpackbits(np.arange(OPEN, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.int64)
         self._ends = np.cumsum(q**heads * (1 - q) ** (THROWS - heads))
         self._ends[-1] = 1.0
-        cells = np.arange(2**BITS + 1) / 2**BITS
-        first = np.searchsorted(self._ends, cells[:-1], side="right")
-        last = np.searchsorted(self._ends, cells[1:], side="left")
-        self._outcome = np.where(first == last, first, OPEN).astype(np.uint16)
+        ends = self._ends * 2**BITS
+        first = np.ceil(ends).astype(np.int64)  # the first cell that lies above the end
+        outcome = np.repeat(np.arange(OPEN, dtype=np.uint16), np.diff(first, prepend=0))
+        outcome[first[first > ends] - 1] = OPEN
+        self._outcome = outcome
 
     def throws(self, bits: Bits, m: int) -> NDArray[np.uint8]:
         """Return m independent throws: 1 with probability q, or 0."""
