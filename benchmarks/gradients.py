@@ -4,16 +4,18 @@
 
 Contestants take turns in one process, ten gradients in a row each, as a training loop would. Times are
 medians of the processor time of a gradient from n draws, forward and backward, so that ratios hold on a
-busy machine. Variances are those of the same gradients, summed over parameters. `auto` is chosen once,
-before.
+busy machine. Variances are those of the same gradients, summed over parameters. `auto` is one value
+`Auto(every=1000)` for a problem, whose pilots are among the times.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import time
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -22,24 +24,26 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from likely import expect
-from likely.expectations import choose
+from likely.expectations import Auto, choose
 
 #: gradients in a row
 TURN = 10
+#: below it a product of variance and time is rounding
+EXACT = 1e-20
 #: what each name of `expect` is compared with: the same estimator, written by hand
 SAME = {"score": "score, loo", "path": "path", "weak": "weak", "enumerate": "enumerate"}
+BARE = {"weak": "weak, bare"}
 
 
 def ours(problem: Problem, n: int, seed: int) -> tuple[dict[str, Contestant], str]:
     """Return the contestants of this library, and what `auto` has chosen."""
     chosen = choose(problem.f, problem.law(*problem.leaves()), n, seed=seed)
     found = {}
+    auto = Auto(every=1000)
     for name in ("score", "path" if problem.law is normal else "enumerate", "weak", "auto"):
         leaves = problem.leaves()
 
-        def step(
-            leaves: list[Tensor] = leaves, how: object = chosen if name == "auto" else name
-        ) -> None:
+        def step(leaves: list[Tensor] = leaves, how: object = auto if name == "auto" else name) -> None:
             expect(problem.f, problem.law(*leaves), n, grad=how).mean.backward()
 
         found[f"likely: {name}"] = Contestant(step, leaves)
@@ -81,11 +85,16 @@ def report(problem: Problem, n: int, repeats: int, seed: int) -> dict:
             "product": micros * variance.sum().item(),
         }
     overhead = {
-        one: ratio(found[f"likely: {one}"][0], found[f"hand: {two}"][0])
-        for one, two in SAME.items()
+        one if two == SAME[one] else two: ratio(found[f"likely: {one}"][0], found[f"hand: {two}"][0])
+        for one, two in (*SAME.items(), *BARE.items())
         if f"likely: {one}" in found
     }
-    best = min((k for k in rows if not k.startswith("likely")), key=lambda k: rows[k]["product"])
+
+    def rank(k: str) -> tuple[float, float]:
+        product = rows[k]["product"]
+        return (0.0 if product < EXACT else product), rows[k]["microseconds"]
+
+    best = min((k for k in rows if not k.startswith("likely")), key=rank)
     print(f"\n{problem.name}, n = {n}; auto: {chosen}")
     print(f"{'':28} {'microseconds':>12} {'variance':>20} {'variance x time':>16}")
     for name, row in rows.items():
@@ -93,15 +102,28 @@ def report(problem: Problem, n: int, repeats: int, seed: int) -> dict:
         print(f"{name:28} {row['microseconds']:12.0f} {text:>20} {row['product']:16.4g}")
     print("likely / by hand, time:", ", ".join(f"{k} {v:.2f}x" for k, v in overhead.items()))
     print(f"best of the others: {best}; likely: auto has {_times(rows, best)} of its variance x time")
-    return {"auto": chosen, "rows": rows, "overhead": overhead, "best of the others": best}
+    share, exact = _share(rows, best)
+    return {
+        "auto": chosen,
+        "rows": rows,
+        "overhead": overhead,
+        "best of the others": best,
+        "auto over best": share,
+        "both exact": exact,
+    }
+
+
+def _share(rows: dict, best: str) -> tuple[float, bool]:
+    """Return the product of auto over that of the best; of times alone where both are exact."""
+    mine, other = rows["likely: auto"]["product"], rows[best]["product"]
+    if max(mine, other) < EXACT:
+        return rows["likely: auto"]["microseconds"] / rows[best]["microseconds"], True
+    return mine / other, False
 
 
 def _times(rows: dict, best: str) -> str:
-    mine, other = rows["likely: auto"]["product"], rows[best]["product"]
-    if max(mine, other) < 1e-20:  # both exact: rounding is all that is left
-        mine, other = rows["likely: auto"]["microseconds"], rows[best]["microseconds"]
-        return f"no variance either, and {mine / other:.2f}x"
-    return f"{mine / other:.2f}x"
+    share, exact = _share(rows, best)
+    return f"no variance either, and {share:.2f}x" if exact else f"{share:.2f}x"
 
 
 def batches(n: int) -> float:
@@ -122,6 +144,13 @@ def batches(n: int) -> float:
     return 1000 * ratio(found["alone"][0], found["together"][0])
 
 
+def versions(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeats", type=int, default=400)
@@ -134,7 +163,17 @@ def main() -> None:
     faster = batches(options.n)
     print(f"\n1,000 starts at once: {faster:.0f}x faster than one after another")
     if options.json:
-        options.json.write_text(json.dumps(found | {"1,000 starts at once": faster}, indent=1))
+        about = {
+            "n": options.n,
+            "repeats": options.repeats,
+            "seed": options.seed,
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "load": os.getloadavg(),
+        }
+        about |= {k: versions(k) for k in ("pyro-ppl", "storchastic")}
+        text = {"about": about, "problems": found, "1,000 starts at once": faster}
+        options.json.write_text(json.dumps(text, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ BAD = {
     "shares are": lambda: Mixture([P], ["a"]),
     "among holds": lambda: Auto(among=["score"]),
     "level=a": lambda: expect(torch.sin, P, seed=0).interval("a"),
-    "Gamma concentration": lambda: expect(torch.sin, d.Gamma(LEAF.exp(), 1.0), grad="weak"),
+    "Laplace loc": lambda: expect(torch.sin, d.Laplace(LEAF, 1.0), grad="weak"),
 }
 
 
