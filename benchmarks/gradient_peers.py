@@ -62,10 +62,17 @@ PROBLEMS = (
 )
 
 
-def by_hand(problem: Problem, n: int) -> dict[str, Contestant]:
-    """The gradients as one would write them."""
+POINTS = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 3)
+EACH = torch.eye(3, dtype=torch.bool)
 
-    def score(leaves: list[Tensor], leave_one_out: bool) -> None:
+
+def by_hand(problem: Problem, n: int) -> dict[str, Contestant]:
+    """The gradients as one would write them: the law, its draws, the value, and the gradient.
+
+    The bare ones build no law and have no value.
+    """
+
+    def score(leaves: list[Tensor], leave_one_out: bool) -> Tensor:
         law = problem.law(*leaves)
         x = law.sample((n,))
         f = problem.f(x)
@@ -73,45 +80,70 @@ def by_hand(problem: Problem, n: int) -> dict[str, Contestant]:
         log_p = law.log_prob(x)
         log_p = log_p if log_p.ndim == 1 else log_p.sum(1)
         ((f - b) * log_p).mean().backward()
+        return f.mean()
 
-    def path(leaves: list[Tensor]) -> None:
-        problem.f(problem.law(*leaves).rsample((n,))).mean().backward()
+    def path(leaves: list[Tensor]) -> Tensor:
+        value = problem.f(problem.law(*leaves).rsample((n,))).mean()
+        value.backward()
+        return value
 
-    def weak_normal(leaves: list[Tensor]) -> None:
+    def weak_normal(leaves: list[Tensor]) -> Tensor:
+        law = problem.law(*leaves)
+        with torch.no_grad():
+            mu, sigma = law.loc, law.scale
+            z = torch.randn(n, dtype=mu.dtype)
+            f = problem.f(mu + sigma * z)
+            r = sigma * (2 * torch.empty(n, dtype=mu.dtype).exponential_()).sqrt()
+            slope = (problem.f(mu + r) - problem.f(mu - r)).mean() / (sigma * math.sqrt(2 * math.pi))
+            m = (2 * torch.empty(n, dtype=mu.dtype).exponential_() + z * z).sqrt().copysign(z)
+            spread = (problem.f(mu + sigma * m) - f).mean() / sigma
+            value = f.mean()
+        torch.autograd.backward([law.loc, law.scale], [slope, spread])
+        return value
+
+    def weak_normal_bare(leaves: list[Tensor]) -> None:
         mu, sigma = leaves[0], leaves[1].exp()
         with torch.no_grad():
             r = sigma * (2 * torch.empty(n, dtype=mu.dtype).exponential_()).sqrt()
-            up, down = problem.f(mu + r), problem.f(mu - r)
-            slope = (up - down).mean() / (sigma * math.sqrt(2 * math.pi))
-            m = (2 * torch.empty(n, dtype=mu.dtype).exponential_() + torch.randn(n).square()).sqrt()
-            m = sigma * m * (2 * torch.randint(0, 2, (n,)) - 1)
-            far, near = problem.f(mu + m), problem.f(mu + m * torch.rand(n, dtype=mu.dtype))
-            spread = (far - near).mean() / sigma
+            slope = (problem.f(mu + r) - problem.f(mu - r)).mean() / (sigma * math.sqrt(2 * math.pi))
+            z = torch.randn(n, dtype=mu.dtype)
+            m = (2 * torch.empty(n, dtype=mu.dtype).exponential_() + z * z).sqrt().copysign(z)
+            spread = (problem.f(mu + sigma * m) - problem.f(mu + sigma * z)).mean() / sigma
         torch.autograd.backward([mu, sigma], [slope, spread])
 
-    def weak_coins(leaves: list[Tensor]) -> None:
+    def weak_coins(leaves: list[Tensor]) -> Tensor:
+        law = problem.law(*leaves)
+        p = law.probs
+        with torch.no_grad():
+            b = law.sample((n,))
+            f = problem.f(b)
+            gap = problem.f(torch.where(EACH, 1 - b[:, None], b[:, None])) - f[:, None]
+            slope = ((1 - 2 * b) * gap).mean(0)
+            value = f.mean()
+        p.backward(slope)
+        return value
+
+    def weak_coins_bare(leaves: list[Tensor]) -> None:
         p = leaves[0].sigmoid()
         with torch.no_grad():
             b = torch.bernoulli(p.expand(n, 3))
-            slope = torch.zeros_like(p)
-            for k in range(3):
-                one, zero = b.clone(), b.clone()
-                one[:, k], zero[:, k] = 1.0, 0.0
-                slope += (problem.f(one) - problem.f(zero)).mean()
+            gap = problem.f(torch.where(EACH, 1 - b[:, None], b[:, None])) - problem.f(b)[:, None]
+            slope = ((1 - 2 * b) * gap).sum() / n
         p.backward(slope)
 
-    def enumerated(leaves: list[Tensor]) -> None:
-        points = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 3)
-        (problem.law(*leaves).log_prob(points).sum(1).exp() * problem.f(points)).sum().backward()
+    def enumerated(leaves: list[Tensor]) -> Tensor:
+        value = (problem.law(*leaves).log_prob(POINTS).sum(1).exp() * problem.f(POINTS)).sum()
+        value.backward()
+        return value
 
-    hands: dict[str, Callable[[list[Tensor]], None]] = {
+    hands: dict[str, Callable[[list[Tensor]], object]] = {
         "score": lambda leaves: score(leaves, False),
         "score, loo": lambda leaves: score(leaves, True),
     }
     hands |= (
-        {"path": path, "weak": weak_normal}
+        {"path": path, "weak": weak_normal, "weak, bare": weak_normal_bare}
         if problem.law is normal
-        else {"weak": weak_coins, "enumerate": enumerated}
+        else {"weak": weak_coins, "weak, bare": weak_coins_bare, "enumerate": enumerated}
     )
     found = {}
     for name, hand in hands.items():

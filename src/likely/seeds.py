@@ -33,7 +33,7 @@ def generator_for(
         if generator.device.type != torch.device(device).type:
             raise InvalidInput(f"generator is on {generator.device}; expected one on {device}.")
         return generator
-    if seed is not None and not (isinstance(seed, int) and 0 <= seed < 2**63):
+    if seed is not None and not (type(seed) is int and 0 <= seed < 2**63):
         raise InvalidInput(f"seed is {seed!r:.60}; expected an integer from 0 to below 2^63.")
     new = torch.Generator(device=device)
     if seed is None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Categorical, MixtureSameFamily, Normal
+from torch.distributions import Bernoulli, Binomial, Categorical, MixtureSameFamily, Normal
 
 from likely import compare, expect, flows
 from likely.errors import InvalidInput
@@ -56,6 +56,18 @@ def test_auto_sums_what_it_can_and_takes_what_applies() -> None:
     assert isinstance(choose(lambda x: x.sum(1), flow, auto=Auto(repeats=64), seed=0), Path | Score)
     with pytest.raises(InvalidInput, match="no gradient estimator"):
         choose(lambda x: x > 0, Normal(eta, 1.0), auto=Auto(among=[Path()]), seed=0)
+
+
+def test_auto_from_one_draw_and_of_coins_of_different_numbers() -> None:
+    (eta,) = leaves(0.3)
+    # From one draw there is no baseline by the others.
+    assert expect(torch.sin, Normal(eta, 1.0), n=1, grad="auto", seed=0).mean.requires_grad
+    # torch lists no support of these, though it says it has one.
+    coins = Binomial(torch.tensor([1.0, 3.0]).double(), logits=eta)
+    e = expect(lambda x: x.sum(1), coins, n=8, grad="auto", seed=0)
+    assert e.mean.requires_grad
+    with pytest.raises(InvalidInput, match="no finite support"):
+        expect(lambda x: x.sum(1), coins, n=8, grad="enumerate", seed=0)
 
 
 def test_auto_draws_its_pilot_apart() -> None:

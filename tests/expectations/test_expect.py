@@ -236,7 +236,7 @@ class TestBadInput:
         [
             ("path", Poisson(leaf.exp()), "no rsample"),
             ("weak", d.Beta(leaf.exp(), 1.0), "no weak derivative of Beta"),
-            ("weak", d.Gamma(leaf.exp(), 1.0), "no weak derivative of Gamma concentration"),
+            ("weak", d.Laplace(leaf, 1.0), "no weak derivative of Laplace loc"),
             ("enumerate", Poisson(leaf.exp()), "no finite support"),
             ("enumerate", Bernoulli(logits=leaf.expand(30)), r"2\^30 points"),
             ("score", P, "depends on a tensor that requires gradients"),

@@ -78,6 +78,8 @@ BAD = {
     "until is 0.1; expected a rule, such as rel": lambda: expect(torch.sin, P, until=0.1),
     "tolerance is 'a'": lambda: rel("a"),
     "minimum is 1.5": lambda: rel(0.1, minimum=1.5),
+    "seed is True": lambda: expect(torch.sin, P, seed=True),
+    "every is 0": lambda: Auto(every=0),
     "n is True": lambda: expect(torch.sin, P, n=True),
     "generator is a int": lambda: expect(torch.sin, P, generator=3),
     "sampling is 'sobol'": lambda: expect(torch.sin, P, sampling="sobol"),
@@ -103,7 +105,7 @@ BAD = {
     "shares are": lambda: Mixture([P], ["a"]),
     "among holds": lambda: Auto(among=["score"]),
     "level=a": lambda: expect(torch.sin, P, seed=0).interval("a"),
-    "Gamma concentration": lambda: expect(torch.sin, d.Gamma(LEAF.exp(), 1.0), grad="weak"),
+    "Laplace loc": lambda: expect(torch.sin, d.Laplace(LEAF, 1.0), grad="weak"),
 }
 
 

@@ -114,6 +114,13 @@ CASES = {
         lambda rate: (rate / (rate + 1)) ** 2.5,
         (Score("loo"), Path(), Weak(), Auto()),
     ),
+    "gamma, both": Case(
+        d.Gamma,
+        (0.8, 1.4),
+        lambda x: (-x).exp(),
+        lambda a, rate: (rate / (rate + 1)) ** a,
+        (Score("loo"), Path(), Weak(), Mixed({"concentration": Weak(), "rate": Path()})),
+    ),
     "mixture of normals": Case(
         lambda a, mu: d.MixtureSameFamily(
             d.Categorical(logits=torch.stack([a, -a])),

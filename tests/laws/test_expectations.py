@@ -8,6 +8,7 @@ import math
 
 import pytest
 import torch
+from scipy import special
 from torch import Tensor
 from torch import distributions as d
 
@@ -307,6 +308,24 @@ def test_weak_derivatives_of_every_shape(entries: tuple[int, ...], vector: bool,
     (by_logits,) = slopes(d.Bernoulli(logits=logits), logits)
     p = logits.detach().sigmoid()
     torch.testing.assert_close(by_logits, (p * (1 - p)).reshape(2000, -1))
+
+
+@pytest.mark.parametrize("shape", [0.4, 1.0, 3.5])
+def test_the_weak_derivative_in_a_gamma_concentration_sees_jumps(shape: float) -> None:
+    # The exact derivative of P(x > 1.2) by central differences, good to 1e-9.
+    a = torch.full((40_000,), shape, dtype=torch.float64, requires_grad=True)
+    law = d.Gamma(a, torch.tensor(1.5).double())
+    e = expect(lambda x: x > 1.2, law, n=4, grad="weak", batched=True, seed=0)
+    (found,) = torch.autograd.grad(e.mean.sum(), a)
+    h = 1e-5
+    exact = (special.gammaincc(shape + h, 1.8) - special.gammaincc(shape - h, 1.8)) / (2 * h)
+    assert_z(found, torch.tensor(exact))
+    # A linear f: the variance of one draw is (Gamma(3/4) Gamma(5/4) - 1) / rate^2, to 10 of its errors.
+    e = expect(lambda x: x, law, n=4, grad="weak", batched=True, seed=1)
+    (found,) = torch.autograd.grad(e.mean.sum(), a)
+    assert_z(found, torch.tensor(1 / 1.5).double())
+    variance = (math.gamma(0.75) * math.gamma(1.25) - 1) / 1.5**2
+    assert 4 * found.var().item() == pytest.approx(variance, rel=0.1)
 
 
 def test_vector_values_have_a_gradient_each() -> None:

@@ -120,7 +120,7 @@ class Auto(Gradient):
         given = self.among or (Score("none"), Score("loo"), Path(), Weak(stratified=True))
         draws = max(2, min(n, self.draws))
         pilot = pilot_seed(seed)  # all that is drawn here is drawn from it
-        candidates = [c for c in given if _applies(c, problem, draws, pilot)]
+        candidates = [c for c in given if _applies(c, problem, min(n, draws), pilot)]
         if not candidates:
             raise InvalidInput(f"no gradient estimator applies to {problem.law.name} and this f.")
         names = [name for name, t in arguments_of(problem.law).items() if t.requires_grad]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeAlias, cast, final
 
 import torch
@@ -40,17 +41,15 @@ class Noise:
 
     def normal(self) -> Tensor:
         """Return stratified normal variables, which form a shifted lattice with exponential ones."""
-        n = len(self.like)
-        stride = next(k for k in range(max(1, round(0.618 * n)), 2 * n) if math.gcd(k, n) == 1)
-        shape = (1, *self.like.shape[1:])
+        like, n = self.like, len(self.like)
         # Every cell of the square is as likely as any other, so that no mean is changed.
-        shift = torch.randint(n, shape, generator=self.generator, device=self.like.device)
-        z: Tensor = torch.special.ndtri(self._uniform((self._cells(stride) + shift) % n))
+        shift = torch.randint(n, (1, *like.shape[1:]), generator=self.generator, device=like.device)
+        z: Tensor = torch.special.ndtri(self._uniform((self._cells(_stride(n)) + shift) % n))
         return z
 
     def _cells(self, stride: int) -> Tensor:
-        n, rest = self.like.shape[0], self.like.ndim - 1
-        return torch.arange(0, n * stride, stride, device=self.like.device).reshape(n, *(1,) * rest)
+        make = _kept_cells if len(self.like) <= KEPT_CELLS else _cells
+        return make(len(self.like), stride, self.like.ndim, self.like.device)
 
     def _uniform(self, cells: Tensor) -> Tensor:
         """Return one number in each of the given cells, of which n make up (0, 1)."""
@@ -59,6 +58,23 @@ class Noise:
         )
         eps = torch.finfo(u.dtype).eps
         return u.add_(cells).div_(len(u)).clamp_(eps / 4, 1 - eps)
+
+
+#: cells are kept for at most so many draws
+KEPT_CELLS: Final = 1024
+
+
+@lru_cache(maxsize=256)
+def _stride(n: int) -> int:
+    """Return a number near 0.618 n that has no factor in common with n."""
+    return next(k for k in range(max(1, round(0.618 * n)), 2 * n) if math.gcd(k, n) == 1)
+
+
+def _cells(n: int, stride: int, dims: int, device: torch.device) -> Tensor:
+    return torch.arange(0, n * stride, stride, device=device).reshape(n, *(1,) * (dims - 1))
+
+
+_kept_cells = lru_cache(maxsize=256)(_cells)
 
 
 #: (law, x, noise) -> c, the changed x, and what to compare it with (None: x itself), such that the
@@ -105,13 +121,28 @@ def _gamma_rate(p: d.Gamma, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, No
     return -p.concentration / p.rate, x + noise.exponential() / p.rate, None
 
 
+def _gamma_concentration(p: d.Gamma, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, None]:
+    """`E[Gamma(k) (rate y)^-k (f(x + y) - f(x))]`, with y of the law Gamma(k, rate), k = 3/4.
+
+    That is `int E[f(x + y) - f(x)] exp(-rate y) / y dy`, what a gamma process gains in a moment. Its
+    variance is finite for k < 1 where f jumps; for a linear f it falls as k nears 1.
+    """
+    k = 0.75
+    y = torch._standard_gamma(torch.full_like(x, k), generator=noise.generator)
+    y = y.clamp_(min=torch.finfo(y.dtype).tiny)
+    return y.pow(-k).mul_(math.gamma(k)), x + y / p.rate, None
+
+
 #: for each family and argument, the tensor that the rule differentiates and the rule
 RULES: Final[dict[type[Distribution], dict[str, tuple[str, Rule]]]] = {
     d.Normal: {"loc": ("loc", _normal_loc), "scale": ("scale", _normal_scale)},
     d.Bernoulli: {"probs": ("probs", _bernoulli), "logits": ("probs", _bernoulli)},
     d.Poisson: {"rate": ("rate", _poisson)},
     d.Exponential: {"rate": ("rate", _exponential_rate)},
-    d.Gamma: {"rate": ("rate", _gamma_rate)},
+    d.Gamma: {
+        "concentration": ("concentration", _gamma_concentration),
+        "rate": ("rate", _gamma_rate),
+    },
 }
 
 
@@ -123,9 +154,8 @@ class Weak(Gradient):
     The derivative of a density is a difference of two densities, times c (Hahn, Jordan); the two points
     are coupled, and one of them is the draw itself wherever its law allows. f need not be
     differentiable, nor continuous. It costs one more evaluation of f for each argument of each entry,
-    two for a normal loc, and knows normal loc and scale, Bernoulli, Poisson, exponential and gamma
-    rate. (The derivative in a gamma concentration has no such pair in closed form.) First derivatives
-    only: a second one raises an error.
+    two for a normal loc, and knows normal, Bernoulli, Poisson, exponential and gamma laws.
+    First derivatives only: a second one raises an error.
 
     Args:
         stratified: what changes are made of takes one value in each of n cells of equal probability,
@@ -218,7 +248,7 @@ def weakly(
         several = x.ndim != 1 + lead  # a draw has entries
         y = y.reshape(len(points), *(number,) * several, *before.shape)
         out = before.shape[1 + lead :]
-        early = changes[0][1][0].ndim < x.ndim  # c is the same for all draws: means come first
+        early = all(c.ndim < x.ndim for _, (c, *_) in changes)  # then means come first
         if early:
             y, before = average(y, 1 + several), terms.mean
         found = list(y.unbind())
