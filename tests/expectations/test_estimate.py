@@ -171,7 +171,7 @@ def test_intervals_cover(case: str) -> None:
     # 20,000 intervals: the share that covers has a standard deviation of 0.15%, so that a true
     # coverage inside 93.8% .. 96.2% fails one of these once in 1e7.
     # (4,000 of Sobol points: 0.33%; a true coverage of 94.3% .. 95.7% fails once in 1e4. Student's t
-    # alone has 92.9% of the skewed ones, measured with 10,000.)
+    # alone has 92.9% of the skewed ones, measured with 5,000.)
     copies = 4_000 if case.startswith("sobol") else 20_000
     zeros = torch.zeros(copies, dtype=torch.float64)
     p, q = Normal(zeros, 1.0), Normal(zeros + 0.5, 1.2)
