@@ -50,6 +50,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     missing = torch.zeros_like(digit)
     missing[..., 5:12, 5:20] = 1.0
     data.write_image(tmp_path / "mask.png", missing)
+    data.write_image(tmp_path / "photo.png", data.digits().test[1:2] / 16)
+    data.write_image(tmp_path / "hole.png", (torch.arange(64.0).view(1, 1, 8, 8) < 20).float())
     return tmp_path
 
 

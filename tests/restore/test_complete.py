@@ -12,6 +12,7 @@ from torch import Tensor, distributions
 
 from laws.samplers_registry import MIXTURE, Mixture
 from likely import complete, flows
+from likely.errors import InvalidInput
 from likely.flows import Flow
 from likely.restore import Completions
 from likely.samplers import Direct, Hamiltonian, Independence, Langevin, Sampler, Status, Sweep
@@ -295,3 +296,20 @@ def test_the_density_stays_as_it_was(randomize: Callable) -> None:
     assert all(m.training for m in flow.modules())
     assert all(p.requires_grad and p.grad is None for p in flow.parameters()) and image.grad is None
     torch.testing.assert_close(c.log_prob[0], flow.eval().log_prob(c.samples[0]).detach())
+
+
+@pytest.mark.parametrize("low", [-inf, -4.0], ids=["no bounds", "half bounds"])
+def test_tables_without_bounds_and_with_nan(low: float, assert_mean: Callable) -> None:
+    # Two columns of correlation 0.8, the second missing, as tables have it.
+    law = distributions.MultivariateNormal(torch.zeros(2), torch.tensor([[1.0, 0.8], [0.8, 1.0]]))
+    table = torch.tensor([[0.5, torch.nan]]).double().repeat(200, 1)
+    c = quietly(law, table, ~table.isnan(), n=4, bounds=(low, inf), method=SHORT, seed=0)
+    assert torch.equal(c.samples[..., 0], table[:, 0].expand(4, -1))
+    # Chains of different rows are independent: one draw of each.
+    assert_mean(c.samples[3, :, 1], 0.4)
+    assert_mean((c.samples[3, :, 1] - 0.4).square(), 0.36)
+
+
+def test_a_conditional_density_knows_values_of_0_to_1_only() -> None:
+    with pytest.raises(InvalidInput, match=r"a measured value is \d+.*rescale"):
+        complete(MIXTURE, torch.full((1, 1, 2, 2), 12.0), HOLES[:1], bounds=(0.0, 16.0))

@@ -1,6 +1,6 @@
 """Bad input of complete: one clear error, before any work."""
 
-from math import inf, nan
+from math import nan
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from restore.test_bad_input import untouched
 #: what complete has no argument for, and what it allows
 OTHERS = {
     *("everything missing", "unknown start", "start of another size", "numpy start"),
-    "uniform without bounds",
+    *("uniform without bounds", "NaN missing"),
 }
 SMALL, HOLE = torch.full((2, 1, 2, 2), 0.5), torch.tensor([[True, False], [True, False]])
 
@@ -28,7 +28,6 @@ BAD = {
     "half a sample": ({"n": 1.5}, InvalidType, ["n is 1.5", "whole number"]),
     "no chunk": ({"chunk": 0}, InvalidInput, ["chunk is 0", "at least 1"]),
     "a method by name": ({"method": "hmc"}, InvalidType, ["method", "'hmc'", "samplers."]),
-    "uniform start without bounds": ({"bounds": (-inf, 1.0)}, InvalidInput, ["'uniform'", "infinite"]),
     "a start for fewer chains": (
         {"method": Hamiltonian(start=torch.zeros(3, 2, 1, 4, 4))},
         InvalidInput,

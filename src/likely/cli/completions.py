@@ -18,11 +18,33 @@ import likely
 from likely.cli.common import Messages, print_json
 from likely.data import write_image
 from likely.density import Conditional, Freezable
-from likely.errors import NotConverged
+from likely.errors import InvalidInput, NotConverged
 from likely.files import write_whole
 from likely.flows import ExactDensity
 from likely.restore import Completions
 from likely.samplers import Sweep
+
+#: draws from which a 90% interval holds one more with probability 0.9
+ENOUGH = 19
+
+
+def check_model(
+    model: str, flow: ExactDensity, samples: int | None, bounds: tuple[float, float]
+) -> None:
+    """Raise InvalidInput where a conditional model is asked for what it cannot do."""
+    if not isinstance(flow, Conditional):
+        return
+    if samples is None:
+        raise InvalidInput(
+            f"{model} is a model to draw completions from: its density is constant in steps, so that "
+            "no gradient leads up. Ask for --samples 20, or take another model, such as mnist-nice for "
+            "28x28 pictures, digits for 8x8."
+        )
+    if bounds[0] > 0 or bounds[1] < 1:
+        raise InvalidInput(
+            f"--bounds is {bounds[0]:g} {bounds[1]:g}, and {model} draws from all of 0 to 1; leave "
+            "--bounds out, or take a model whose chains keep within them, such as digits or mnist-nice."
+        )
 
 
 def complete_picture(
@@ -69,10 +91,18 @@ def complete_picture(
         write_image(mean, c.mean)
         wrote += f" and {mean}"
     count, status = int((~observed).sum()), c.status[0]
-    sure = width[~observed].mean().item() if count else 0.0
+    sure = width[~observed].mean().item() if count and n > 1 else None
+    if not count:
+        messages.say(
+            "nothing is missing: the mask has no white pixel (half white counts), and all completions "
+            "are the picture as it is"
+        )
+    elif n < ENOUGH:
+        messages.say(f"{n} draws make 90% intervals too narrow: {ENOUGH} or more hold what they say")
+    known = "" if sure is None else f"; 90% intervals are {sure:.3f} wide on average"
     messages.say(
-        f"{n} completions of {count} missing values in {seconds:.1f} s, {status.value}: 90% intervals "
-        f"are {sure:.3f} wide on average; wrote {wrote}"
+        f"{n} completion{'s' * (n > 1)} of {count} missing values in {seconds:.1f} s: "
+        f"{status.value}{known}; wrote {wrote}"
     )
     if about is not None:
         print_json(
@@ -118,7 +148,7 @@ def draw_sheet(out: Path, x: Tensor, observed: Tensor, c: Completions, width: Te
         axis.imshow(picture, interpolation="nearest")
         axis.set_title(title, fontsize=10)
     spread = top[2].imshow(
-        width[0].amax(0).cpu().numpy(), cmap="magma", vmin=0, vmax=max(width.max().item(), 1e-3)
+        width[0].amax(0).cpu().numpy(), cmap="magma", vmin=0, vmax=width.max().item() or 1
     )
     top[2].set_title("90% interval, width", fontsize=10)
     above.colorbar(spread, ax=top[2], shrink=0.8)

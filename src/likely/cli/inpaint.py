@@ -24,11 +24,10 @@ from likely.cli.common import (
     device_of,
     print_json,
 )
-from likely.cli.completions import complete_picture
+from likely.cli.completions import check_model, complete_picture
 from likely.cli.pictures import read_for, write_history
 from likely.data import read_image, write_image
 from likely.data.images import check_image_name
-from likely.density import Conditional
 from likely.errors import InvalidInput, NotConverged
 from likely.files import check_writable
 from likely.solvers import Annealed, Iterate, Method, ProjectedAdam, ProjectedGradient, Status
@@ -143,11 +142,7 @@ def inpaint(
     where = device_of(device)
     model = model or ("mnist-nice" if samples is None else "mnist-complete")
     flow = likely.load(model).to(where)
-    if samples is None and isinstance(flow, Conditional):
-        raise InvalidInput(
-            f"{model} is a model to draw completions from: its density is constant in steps, so that "
-            "no gradient leads up. Ask for --samples 16, or take another model, such as mnist-nice."
-        )
+    check_model(model, flow, samples, bounds)
     x = read_for(flow, image, messages).to(where)
     observed = _observed(missing, x, messages, samples is not None).to(where)
     if samples is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from likely.density import Conditional, Density, LogProb, evaluating, log_prob_given_of
 from likely.errors import InvalidInput, InvalidType
-from likely.restore.doors import check, check_chunk, frozen
+from likely.restore.doors import check, check_chunk, frozen, numbers_where_missing
 from likely.samplers import Direct, Hamiltonian, Independence, Sampler, Status, Sweep, Target, sample
 from likely.samplers.leapfrog import Leapfrog
 from likely.seeds import generator_for
@@ -51,12 +51,12 @@ class Completions:
         smallest and the largest draw: a 90% interval takes 19 of them, and fewer cover less.
 
         Raises:
-            InvalidInput: q is not from 0 to 1.
+            InvalidInput: q is not a number from 0 to 1.
 
         Reference: Hyndman, Fan 1996, definition 6.
         """
-        if not 0 <= q <= 1:
-            raise InvalidInput(f"q is {q}; expected a probability from 0 to 1.")
+        if not isinstance(q, int | float) or not 0 <= q <= 1:
+            raise InvalidInput(f"q is {q}; expected one probability, a number from 0 to 1.")
         n = len(self.samples)
         at = min(max(q * (n + 1) - 1, 0), n - 1)
         i = min(int(at), max(n - 2, 0))
@@ -97,10 +97,11 @@ def complete(
     Args:
         density: anything with `log_prob(x)`, or a function `x -> log p(x)`; see `likely.density`. A
             module is put into evaluation mode meanwhile.
-        image: `(B, *event)`, images `(B, C, H, W)` in [0, 1]; values at missing entries do not matter.
+        image: `(B, *event)`, images `(B, C, H, W)` in [0, 1]; values at missing entries do not matter,
+            and may be NaN.
         observed: boolean, broadcastable to `image`; True where the value was measured.
         n: how many draws of each image.
-        bounds: `(low, high)`, numbers or tensors that broadcast to `image`.
+        bounds: `(low, high)`, numbers or tensors that broadcast to `image`; infinite ones for none.
         method: how to draw; None for `samplers.Direct()` where the density is a
             `likely.density.Conditional`, else `samplers.Hamiltonian()`.
         precision: a dtype lets trajectories follow the gradient of the density's frozen copy, as in
@@ -108,7 +109,8 @@ def complete(
             so that the draws are as exact as without; methods without gradients have no use for it.
         chunk: how many points the density is given at once: memory grows with this number, beyond that
             of the image and the draws themselves. The draws depend on it.
-        seed: of the draws; the global random state is never touched.
+        seed: of the draws; the global random state is never touched. The draws of an image depend on
+            the images beside it.
         generator: to draw from, instead of a seed.
         on_step: shown all chains of the rows at work after every step.
 
@@ -129,6 +131,7 @@ def complete(
         >>> c.quantile(0.5)[..., 0], bool(c.quantile(0.05)[..., 1] < c.quantile(0.95)[..., 1])
         (tensor([[[0.5000]]]), True)
     """
+    image = numbers_where_missing(image, observed)
     mask, allowed = check(image, observed, bounds)
     check_count("n", n)
     check_chunk(chunk)

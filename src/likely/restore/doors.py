@@ -14,9 +14,17 @@ def check(
     image: Tensor, observed: Tensor, bounds: tuple[float | Tensor, float | Tensor]
 ) -> tuple[Tensor, ConvexSet]:
     """Return the mask in the shape of the image and the set of allowed images, or raise."""
-    if not isinstance(image, Tensor) or not image.is_floating_point():
-        given = image.dtype if isinstance(image, Tensor) else type(image).__name__
-        raise InvalidType(f"image is {given}; expected floating point in [0, 1]: divide bytes by 255.")
+    for name, given, kind in (("image", image, "floats"), ("observed", observed, "torch.bool")):
+        if not isinstance(given, Tensor):
+            raise InvalidType(
+                f"{name} is a {type(given).__name__}; expected a tensor of {kind}, as "
+                "torch.as_tensor makes."
+            )
+    if not image.is_floating_point():
+        raise InvalidType(
+            f"image is {image.dtype}; expected floating point in [0, 1]: image.float(), divided by 255 "
+            "if it holds bytes."
+        )
     if image.ndim < 2 or image.numel() == 0:
         raise InvalidInput(
             f"image has shape {tuple(image.shape)}; expected (B, *event) with at least one entry: "
@@ -29,10 +37,9 @@ def check(
             f"index {where}; put any finite value there, as torch.nan_to_num(image) does, and let "
             "observed be False where nothing was measured."
         )
-    if not isinstance(observed, Tensor) or observed.dtype != torch.bool:
-        given = observed.dtype if isinstance(observed, Tensor) else type(observed).__name__
+    if observed.dtype != torch.bool:
         raise InvalidType(
-            f"observed is {given}; expected torch.bool, True where the value was measured."
+            f"observed is {observed.dtype}; expected torch.bool, True where the value was measured."
         )
     mask = _expand("observed", observed.to(image.device), image)
     if not isinstance(bounds, tuple | list) or len(bounds) != 2:
@@ -41,6 +48,17 @@ def check(
         if isinstance(bound, Tensor):
             _expand(f"bounds: {name}", bound, image)
     return mask, Box(*bounds) & Observed(mask, image.detach())
+
+
+def numbers_where_missing(image: Tensor, observed: Tensor) -> Tensor:
+    """Return the image with 0 for NaN where nothing was measured, which is how tables mark it."""
+    if not (isinstance(image, Tensor) and isinstance(observed, Tensor)):
+        return image  # `check` says what is wrong
+    try:
+        missing = (observed.to(image.device) == 0).expand(image.shape)
+    except RuntimeError:
+        return image
+    return image.masked_fill(missing & image.isnan(), 0)
 
 
 def check_measured(mask: Tensor) -> None:

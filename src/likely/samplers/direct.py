@@ -29,7 +29,7 @@ class Direct(Sampler):
 
         Raises:
             InvalidType: the density is not conditional.
-            InvalidInput: the bounds are tighter than [0, 1].
+            InvalidInput: the bounds are tighter than [0, 1], or a measured value lies outside of it.
         """
         check_conditional("density", target.density)
         if (target.free & ((target.low > 0) | (target.high < 1))).any():
@@ -37,6 +37,12 @@ class Direct(Sampler):
                 "the bounds of a missing entry are tighter than [0, 1], all of which a conditional "
                 "density draws from; expected wider bounds, or a method that keeps within them: "
                 "samplers.Independence(density), or samplers.Hamiltonian()."
+            )
+        outside = ~target.free & ((target.image < 0) | (target.image > 1))
+        if outside.any():
+            raise InvalidInput(
+                f"a measured value is {target.image[outside][0].item():g}; a conditional density knows "
+                "values from 0 to 1 only: rescale the data, as bytes by 255."
             )
         return Plan(chains=n, warmup=0, thin=1, points=n, independent=True)
 

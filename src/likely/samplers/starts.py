@@ -38,19 +38,15 @@ def check_start_fits(start: object, target: Target, chains: int) -> None:
             f"start has shape {tuple(start.shape)}; expected {wanted}: a point for each chain of each "
             "image."
         )
-    if isinstance(start, str) and start == "uniform":
-        ends = torch.stack([target.low, target.high])
-        if not (ends.isfinite() | ~target.free).all():
-            raise InvalidInput(
-                "start is 'uniform' and a bound is infinite; expected finite bounds, or another start: "
-                "'given', a tensor or a conditional density."
-            )
 
 
 def starts(
     start: Start, target: Target, chains: int, generator: torch.Generator
 ) -> Float[Tensor, "batch chains *event"]:
-    """Return a point for each chain, known entries in place and the others within the bounds."""
+    """Return a point for each chain, known entries in place and the others within the bounds.
+
+    A uniform start is uniform where both bounds are finite, and as given where one is not.
+    """
     image = target.image
     if isinstance(start, Tensor):
         return target.fill(start.to(image).transpose(0, 1))
@@ -59,6 +55,7 @@ def starts(
     if isinstance(start, str):
         shape = (len(image), chains, *image.shape[1:])
         u = torch.rand(shape, generator=generator, dtype=image.dtype, device=image.device)
-        low, high = (torch.where(target.free, b, 0.0)[:, None] for b in (target.low, target.high))
-        return target.fill(low + (high - low) * u)
+        bounded = (target.free & target.low.isfinite() & target.high.isfinite())[:, None]
+        low, high = (torch.where(bounded, b[:, None], 0.0) for b in (target.low, target.high))
+        return target.fill(torch.where(bounded, low + (high - low) * u, image[:, None]))
     return target.fill(draw_given(start, target, chains, generator)[0])
