@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def reflect(
-    y: Float[Tensor, "*shape"], low: Float[Tensor, "*shape"], high: Float[Tensor, "*shape"]
+    y: Float[Tensor, "*shape"], low: Float[Tensor, "*#shape"], high: Float[Tensor, "*#shape"]
 ) -> tuple[Float[Tensor, "*shape"], Bool[Tensor, "*shape"]]:
     """Fold a line back between its walls, entry by entry, and say where its direction is turned.
 
@@ -49,7 +49,7 @@ def leapfrog(
     p: Float[Tensor, "*shape"],
     slope: Float[Tensor, "*shape"],
     step: Float[Tensor, "*shape"],
-    walls: tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]],
+    walls: tuple[Float[Tensor, "*#shape"], Float[Tensor, "*#shape"]],
     steps: int,
     slope_at: Callable[[Tensor], Tensor],
 ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:

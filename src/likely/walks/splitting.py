@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -66,7 +68,7 @@ def split(
     whole("n", n, 2)
     whole("repeats", repeats, 2)
     share("kill", kill)
-    target = float(number("target", target))
+    target = target if target == math.inf else float(number("target", target))
     if score is not None:
         function("score", score, "(time, states) -> numbers")
     if isinstance(chain, Walk) and score is None and target <= chain.geometry.start:
