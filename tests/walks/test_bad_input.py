@@ -87,7 +87,7 @@ RULED = Walk(0.5, 0, -3, 3, 5, stop=lambda t, x: x == 1)
         (lambda: LAZY.tilt(1e308), "expected a smaller one"),
         (lambda: LAZY.tilt(-5000), "expected a smaller one"),
         (lambda: propose(lambda x: 2 - x.sum(1), Normal(torch.zeros(2), 1e-30)), "of square 0 in"),
-        (lambda: split(W, math.inf), "target is inf"),
+        (lambda: split(W, math.nan), "target is nan"),
     ],
 )  # fmt: skip
 def test_refusals(make: Callable[[], object], words: str) -> None:
