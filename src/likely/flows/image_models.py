@@ -203,6 +203,8 @@ def masked(
 ) -> MaskedFlow:
     """Build a flow of missing entries given measured ones, for any mask, over histograms.
 
+    `log p(x_missing | x_measured) = sum_i log f_i(x_i)`, in nats; see `MaskedFlow`.
+
     Args:
         event_shape: `(C, H, W)` of pictures with values in [0, 1].
         width: channels of the network at half the resolution, twice as many at a quarter.

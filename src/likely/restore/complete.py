@@ -15,7 +15,7 @@ from torch import Tensor
 from likely.density import Conditional, Density, LogProb, evaluating, log_prob_given_of
 from likely.errors import InvalidInput, InvalidType
 from likely.restore.doors import check, check_chunk, frozen, numbers_where_missing
-from likely.samplers import Direct, Hamiltonian, Independence, Sampler, Status, Sweep, Target, sample
+from likely.samplers import Direct, Hamiltonian, Sampler, Status, Sweep, Target, sample
 from likely.samplers.leapfrog import Leapfrog
 from likely.seeds import generator_for
 from likely.settings import check_count
@@ -150,7 +150,7 @@ def complete(
     target = Target(density, given, free, low, high, steer)
     points = method.plan(target, n).points
 
-    with evaluating(density, *_helpers(method)), torch.inference_mode(False), torch.no_grad():
+    with evaluating(density, *vars(method).values()), torch.inference_mode(False), torch.no_grad():
         samples = given.expand(n, *given.shape).clone()
         ones = given.new_ones(len(given))
         log_p, acceptance, worth, rhat = given.new_zeros(n, len(given)), ones, n * ones, ones.clone()
@@ -168,13 +168,6 @@ def complete(
     _warn(status, rhat, worth)
     mean = torch.where(free, samples.mean(0).clamp(low, high), given)
     return Completions(samples, mean, log_p, acceptance, worth, rhat, tuple(status))
-
-
-def _helpers(method: Sampler) -> tuple[object, ...]:
-    """Return the densities that a method brings along."""
-    if isinstance(method, Independence):
-        return (method.proposal,)
-    return (method.start,) if isinstance(method, Leapfrog) else ()
 
 
 def _for_rows(method: Sampler, rows: Tensor) -> Sampler:

@@ -42,9 +42,9 @@ class Leapfrog(Sampler):
         target: the chance of acceptance to adapt to.
         temperatures: 1 first, then rising: each chain has a replica at each temperature T, with the law
             `p^(1/T)`, and neighbours swap (replica exchange); only what is at 1 is kept.
-        start: "uniform" between the bounds, "given" by the image, a tensor `(chains, B, *event)`, or a
-            `likely.density.Conditional` to draw from. Chains that start alike hide that they do not
-            mix.
+        start: "uniform" between the bounds (as given where one is infinite), "given" by the image, a
+            tensor `(chains, B, *event)`, or a `likely.density.Conditional` to draw from. Chains that
+            start alike hide that they do not mix.
 
     Raises:
         InvalidType, InvalidInput: a setting is not what it should be.
@@ -99,7 +99,15 @@ class Leapfrog(Sampler):
         unit = torch.where(width.isfinite(), width, 1.0) * target.free[:, None]
         first = torch.full_like(log_p, 0.1 if self.step is None else self.step)
         inverse = 1 / torch.tensor(self.temperatures, dtype=x.dtype, device=x.device)
+        hot, free = inverse.repeat(chains), target.free[:, None]
+        # Known entries have no walls, and no momentum.
+        low = torch.where(free, target.low[:, None], -torch.inf)
+        high = torch.where(free, target.high[:, None], torch.inf)
         return {
+            "hot": hot,
+            "warmth": column(hot, slope[0]),
+            "walls": (low, high),
+            "width": width,
             "x": x,
             "log_prob": log_p,
             "slope": slope,
@@ -113,21 +121,22 @@ class Leapfrog(Sampler):
         x, log_p, slope = state["x"], state["log_prob"], state["slope"]
         adapting, scales = state["step"], state["scales"]
         warming = k < self.warmup
-        hot = state["inverse"].repeat(x.shape[1] // len(state["inverse"]))
-        free = target.free[:, None]
+        hot, warmth, free = state["hot"], state["warmth"], target.free[:, None]
 
         like = {"generator": generator, "dtype": x.dtype, "device": x.device}
         p = torch.randn(x.shape, **like) * free
         jitter = JITTER[0] + (JITTER[1] - JITTER[0]) * torch.rand(log_p.shape, **like)
         size = adapting.exploring() if warming else adapting.settled()
         # Longer than from wall to wall helps nobody, and rounds.
-        h = torch.minimum(column(size * jitter, x) * scales.unit, (target.high - target.low)[:, None])
-        warmth = column(hot, slope[0])
-        # Known entries have no walls, and no momentum.
-        low = torch.where(free, target.low[:, None], -torch.inf)
-        high = torch.where(free, target.high[:, None], torch.inf)
+        h = torch.minimum(column(size * jitter, x) * scales.unit, state["width"])
         end, q = leapfrog(
-            x, p, warmth * slope, h, (low, high), self.trajectory(), lambda y: warmth * target.slope(y)
+            x,
+            p,
+            warmth * slope,
+            h,
+            state["walls"],
+            self.trajectory(),
+            lambda y: warmth * target.slope(y),
         )
         end = torch.where(free, end, x)
         new_p, new_slope = target.value_and_slope(end)
