@@ -12,36 +12,15 @@ import torch
 from PIL import Image
 
 import likely
-from likely import data, samplers
+from likely import samplers
 from likely.checkpoints import read_card
-from likely.cli import main
 
 
-@pytest.fixture
-def run(capsys):
-    def call(*arguments: object):
-        code = 0
-        try:
-            main([str(a) for a in arguments])
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    """A folder to work in, with a damaged digit and its mask, white where pixels are missing."""
-    monkeypatch.chdir(tmp_path)
-    missing = np.zeros((8, 8), np.uint8)
-    missing[2:5, 2:6] = 255
-    truth = (data.digits().test[3, 0].numpy() * 255.0 / 16).round().astype(np.uint8)
-    Image.fromarray(np.where(missing > 0, 255, truth).astype(np.uint8)).save("image.png")
-    Image.fromarray(missing).save("mask.png")
+@pytest.fixture(autouse=True)
+def whole_masks(folder: Path) -> None:
+    """Masks in which everything, and nothing, is missing."""
     for name, value in (("white.png", 255), ("black.png", 0)):
         Image.fromarray(np.full((8, 8), value, np.uint8)).save(name)
-    return tmp_path
 
 
 COMPLETE = ("inpaint", "image.png", "--missing", "mask.png", "-o", "sheet.png", "-m", "digits-complete")
