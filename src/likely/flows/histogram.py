@@ -56,27 +56,25 @@ class Histogram(nn.Module):
         self, x: Float[Tensor, "*shape"], logits: Float[Tensor, "*shape bins"]
     ) -> Float[Tensor, "*shape"]:
         """Return `log f(x)` in nats, -inf outside of [0, 1]."""
-        k = self._bin(x)
-        log_w = self._log_widths(logits)
-        log_f = logits.gather(-1, k[..., None])[..., 0] - (logits + log_w).logsumexp(-1)
-        inside = (x >= 0) & (x <= 1) | x.isnan()
-        return (log_f + 0 * x).masked_fill(~inside, -math.inf)
+        return self._at(x, logits, self._log_sum(logits), self._bin(x))
 
-    def forward(self, x: Tensor, logits: Tensor) -> Float[Tensor, "*shape"]:
-        """Return `u = F(x)`, which is uniform on [0, 1] where x follows the law."""
-        p = self._p(logits)
-        k = self._bin(x)
+    def forward(
+        self, x: Float[Tensor, "*shape"], logits: Float[Tensor, "*shape bins"]
+    ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+        """Return `u = F(x)`, uniform on [0, 1] where x follows the law, and `log f(x)`."""
+        log_sum, k = self._log_sum(logits), self._bin(x)
+        p = (logits + self._log_widths(logits) - log_sum).exp()
         low, width = self._corner(k, x.dtype)
         below = (p.cumsum(-1) - p).gather(-1, k[..., None])[..., 0]
-        return below + p.gather(-1, k[..., None])[..., 0] * (x - low) / width
+        u = below + p.gather(-1, k[..., None])[..., 0] * (x - low) / width
+        return u, self._at(x, logits, log_sum, k)
 
     def inverse(
         self, u: Float[Tensor, "*shape"], logits: Tensor
     ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
         """Return `x = F^-1(u)` and `log f(x)`."""
-        log_w = self._log_widths(logits)
-        log_f = logits - (logits + log_w).logsumexp(-1, keepdim=True)
-        p = (log_f + log_w).exp()
+        log_sum = self._log_sum(logits)
+        p = (logits + self._log_widths(logits) - log_sum).exp()
         above = p.cumsum(-1)
         k = torch.searchsorted(above, u[..., None].contiguous(), right=True)
         # Rounding can leave the last sum below u, whose bin is then the last that holds anything.
@@ -87,17 +85,23 @@ class Histogram(nn.Module):
         # The right edge belongs to the next bin: stay below it, so that x is in the bin that was drawn.
         top = torch.nextafter(low + width, low)
         x = torch.minimum(low + part * width, top)
-        return x, log_f.gather(-1, k)[..., 0]
+        return x, logits.gather(-1, k)[..., 0] - log_sum[..., 0]
 
     def mean(self, logits: Float[Tensor, "*shape bins"]) -> Float[Tensor, "*shape"]:
         """Return `E x = sum_k p_k (e_k + e_{k+1}) / 2`."""
-        return self._p(logits) @ ((self.edges[1:] + self.edges[:-1]) / 2).to(logits.dtype)
+        p = (logits + self._log_widths(logits)).softmax(-1)
+        return p @ ((self.edges[1:] + self.edges[:-1]) / 2).to(logits.dtype)
+
+    def _log_sum(self, logits: Tensor) -> Float[Tensor, "*shape 1"]:
+        return (logits + self._log_widths(logits)).logsumexp(-1, keepdim=True)
+
+    def _at(self, x: Tensor, logits: Tensor, log_sum: Tensor, k: Tensor) -> Float[Tensor, "*shape"]:
+        inside = (x >= 0) & (x <= 1) | x.isnan()
+        log_f = (logits.gather(-1, k[..., None]) - log_sum)[..., 0]
+        return (log_f + 0 * x).masked_fill(~inside, -math.inf)
 
     def _log_widths(self, like: Tensor) -> Tensor:
         return (self.edges[1:] - self.edges[:-1]).log().to(like.dtype)
-
-    def _p(self, logits: Tensor) -> Float[Tensor, "*shape bins"]:
-        return (logits + self._log_widths(logits)).softmax(-1)
 
     def _bin(self, x: Tensor) -> Int[Tensor, "*shape"]:
         # 1 itself belongs to the last bin, and what lies outside to the nearest.

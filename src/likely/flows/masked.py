@@ -148,9 +148,9 @@ class MaskedFlow(ExactDensity):
         turn = self._turns(self._check(x, observed))
         u, total = x.to(self._dtype), self._like.new_zeros(len(x))
         for now, known in self._in_turn(turn):
-            logits = self._logits(x.to(u), known, now)
-            total = total.index_add(0, now.nonzero()[:, 0], self.law.log_prob(x[now].to(u), logits))
-            u = u.masked_scatter(now, self.law(x[now].to(u), logits))
+            entries, each = self.law(x[now].to(u), self._logits(x.to(u), known, now))
+            u = u.masked_scatter(now, entries)
+            total = total.index_add(0, now.nonzero()[:, 0], each)
         return u.to(x.dtype), total.to(x.dtype)
 
     def inverse_and_log_det(
