@@ -109,17 +109,22 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_refused_before_any_work(name: str) -> None:
-    changed, error, words = BAD[name]
+def refused(function: Callable, case: tuple) -> None:
+    """Fail unless the function raises what the case names, in its words, and leaves its arguments."""
+    changed, error, words = case
     arguments = {"density": untouched, "image": IMAGE, "observed": MASK, **changed}
     copies = {k: v.clone() for k, v in arguments.items() if isinstance(v, Tensor)}
     with pytest.raises(error) as caught:
-        inpaint(**arguments)
+        function(**arguments)
     for word in words:
         assert word in str(caught.value), f"{word!r} is missing in: {caught.value}"
     for k, v in copies.items():
         torch.testing.assert_close(arguments[k], v, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_before_any_work(name: str) -> None:
+    refused(inpaint, BAD[name])
 
 
 def test_one_of_several_rows_missing_says_which() -> None:
