@@ -60,7 +60,8 @@ def test_bad_matrices():
         plu_compose(one, torch.eye(2), one, torch.ones(3))
 
 
-@pytest.mark.parametrize("channels", [3, 130])
+# One product an image, one product in all, and the factors apart.
+@pytest.mark.parametrize("channels", [3, 130, 132])
 def test_conv_is_the_dense_one_with_its_gradients(randomize, channels):
     conv = randomize(PLUConv(channels)).double()
     x, weight = draw(2, channels, 2, 3).requires_grad_(), draw(2, channels, 2, 3, seed=1)
@@ -78,6 +79,45 @@ def test_conv_is_the_dense_one_with_its_gradients(randomize, channels):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
         back = conv.inverse(got)
         torch.testing.assert_close(back, x, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("channels", [3, 132])
+def test_each_output_of_conv_has_its_gradients_alone(randomize, channels):
+    conv = randomize(PLUConv(channels)).double()
+    x = draw(2, channels, 2, 3).requires_grad_()
+    (slope,) = torch.autograd.grad(conv.forward_and_log_det(x)[1].sum(), conv.packed)
+    (dense,) = torch.autograd.grad(2 * 6 * torch.linalg.slogdet(conv.matrix())[1], conv.packed)
+    torch.testing.assert_close(slope, dense, rtol=1e-9, atol=1e-9)
+    got = torch.autograd.grad(conv(x).square().sum(), (x, conv.packed))
+    z = torch.einsum("ij,bjhw->bihw", conv.matrix(), x)
+    for a, b in zip(got, torch.autograd.grad(z.square().sum(), (x, conv.packed)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("channels", [3, 130, 132])
+def test_conv_takes_images_in_any_layout_and_none(randomize, channels):
+    conv = randomize(PLUConv(channels)).double()
+    x = draw(2, channels, 2, 3)
+    turned = x.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(conv(turned), conv(x), rtol=0, atol=1e-12)
+    assert conv(x[:0]).shape == (0, channels, 2, 3)
+
+
+# The compiler makes an instance of an autograd function, which torch itself warns of.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("channels", [3, 130, 132])
+def test_conv_and_its_gradients_compile_as_one_graph(randomize, channels):
+    conv = randomize(PLUConv(channels)).double()
+    x = draw(2, channels, 2, 3).requires_grad_()
+
+    def loss(x):
+        z, log_det = conv.forward_and_log_det(x)
+        return z.square().sum() + log_det.sum()
+
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    found = torch.autograd.grad(compiled(x), (x, conv.packed))
+    for a, b in zip(found, torch.autograd.grad(loss(x), (x, conv.packed)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
 def test_conv_starts_as_a_rotation_or_as_the_given_matrix():

@@ -7,13 +7,12 @@ from typing import NamedTuple, final
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from likely.errors import InvalidInput
 from likely.flows.bijection import Bijection
 from likely.flows.kept import Kept
 from likely.flows.plu import bounded, full_precision, plu_factor
-from likely.flows.triangular import factored_product
+from likely.flows.triangular import BLOCKS, as_columns, as_images, factored_product
 
 # From this size on, forming the matrix costs more than applying its factors to few pixels.
 LARGE = 128
@@ -86,17 +85,16 @@ class PLUConv(Bijection):
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Multiply each pixel by A."""
         self._check(x)
-        pixels = x.shape[0] * x.shape[2] * x.shape[3]
+        few = self.channels >= LARGE and len(x) * x.shape[2] * x.shape[3] < 4 * self.channels
         with full_precision(x):
             frozen = self._kept.get(self.packed, self.training, self._freeze)
             if frozen:
-                z, log_s = F.conv2d(x, frozen.matrix[:, :, None, None]), frozen.log_s
-            elif self.channels >= LARGE and pixels < 4 * self.channels:
-                columns, log_s = factored_product(self.packed, self.sign, self.bound, _columns(x))
-                z = _images(columns.index_select(0, self.permutation), x)
+                z, log_s = _each_pixel(frozen.matrix, x), frozen.log_s
+            elif few and self.channels % BLOCKS == 0:
+                z, log_s = factored_product(self.packed, self.sign, self.permutation, self.bound, x)
             else:
                 lower, upper, log_s = self._factors()
-                z = F.conv2d(x, self._product(lower, upper)[:, :, None, None])
+                z = _each_pixel(self._product(lower, upper), x)
         return z, self._log_det(x, log_s)
 
     def inverse_and_log_det(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,10 +103,10 @@ class PLUConv(Bijection):
         with full_precision(z):
             frozen = self._kept.get(self.packed, self.training, self._freeze)
             if frozen:
-                x, log_s = F.conv2d(z, frozen.inverse[:, :, None, None]), frozen.log_s
+                x, log_s = _each_pixel(frozen.inverse, z), frozen.log_s
             else:
                 lower, upper, log_s = self._factors()
-                x = _images(self._solve(lower, upper, _columns(z)), z)
+                x = as_images(self._solve(lower, upper, as_columns(z)), z.shape)
         return x, -self._log_det(z, log_s)
 
     def matrix(self) -> Float[Tensor, "channels channels"]:
@@ -145,11 +143,9 @@ class PLUConv(Bijection):
             raise InvalidInput(f"x has shape {tuple(x.shape)}; expected (B, {self.channels}, H, W).")
 
 
-def _columns(x: Tensor) -> Tensor:
-    """Return the pixels of all images as columns, `(C, B H W)`."""
-    return x.movedim(1, 0).reshape(x.shape[1], x.shape[0] * x.shape[2] * x.shape[3])
-
-
-def _images(columns: Tensor, like: Tensor) -> Tensor:
-    batch, channels, height, width = like.shape
-    return columns.reshape(channels, batch, height, width).movedim(0, 1)
+def _each_pixel(matrix: Tensor, x: Tensor) -> Tensor:
+    """Multiply each pixel by a matrix: faster than a convolution of size one, which turns x about."""
+    if x.shape[2] * x.shape[3] < x.shape[1]:
+        return as_images(matrix @ as_columns(x), x.shape)
+    # One product an image, whose gradients take no more room than x.
+    return torch.bmm(matrix.expand(len(x), *matrix.shape), x.flatten(2)).view_as(x)

@@ -1,8 +1,7 @@
-"""Products with the factors of a matrix in packed form, that skip the halves that are zero."""
+"""Products with the factors of a large matrix in packed form, that skip most of their zeros."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -16,76 +15,131 @@ BLOCKS = 4
 
 
 class FactoredProduct(torch.autograd.Function):
-    """`L (U + diag(s)) x` and log|s|, with L, U and s packed into one matrix.
+    """`P L (U + diag(s))` times each pixel, and log|s|; L, U and s are packed into BLOCKS^2 blocks.
 
     Six products of five eighths of the size, forward and backward together, where forming the matrix
-    first would take three more of n columns. With few columns this is faster.
+    first would take three more of n columns. With few pixels this is faster.
     """
 
     @staticmethod
-    def forward(packed: Tensor, sign: Tensor, bound: float, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the product, log|s|, and `h = (U + diag(s)) x`."""
+    def forward(
+        packed: Tensor, sign: Tensor, permutation: Tensor, bound: float, x: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Return z, log|s|, and for the gradient s, both corners, and the columns x, h."""
         log_s = bounded(packed.diagonal(), bound)
-        h = _add_strict((sign * log_s.exp())[:, None] * x, packed, x, upper=True)
-        return _add_strict(h.clone(), packed, h, upper=False), log_s, h
+        s = sign * log_s.exp()
+        # The blocks on the diagonal of L and of U + diag(s); all other blocks are those of `packed`.
+        corners = _corners(packed)
+        lower, upper = corners.tril(-1), corners.triu(1)
+        lower.diagonal(dim1=1, dim2=2).fill_(1)
+        upper.diagonal(dim1=1, dim2=2).copy_(s.view(BLOCKS, -1))
+        columns = as_columns(x)
+        h = _upper_times(upper, packed, columns)
+        z = _lower_times(lower, packed, h).index_select(0, permutation)
+        return as_images(z, x.shape), log_s, s, lower, upper, columns, h
 
     @staticmethod
     def setup_context(
-        ctx: Any, inputs: tuple[Tensor, Tensor, float, Tensor], output: tuple[Tensor, ...]
+        ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, float, Tensor], output: tuple[Tensor, ...]
     ) -> None:
-        """Keep the factors, x and h."""
-        packed, sign, ctx.bound, x = inputs
-        ctx.save_for_backward(packed, sign, x, *output[1:])
-        ctx.mark_non_differentiable(output[2])
+        """Keep the factors and the columns."""
+        packed, _, permutation, ctx.bound, x = inputs
+        ctx.shape = x.shape
+        ctx.save_for_backward(packed, permutation, *output[1:])
+        ctx.mark_non_differentiable(*output[2:])
+        ctx.set_materialize_grads(False)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g: Tensor, g_log_s: Tensor, _: Tensor) -> tuple[Tensor, None, None, Tensor]:
+    def backward(
+        ctx: Any, g_z: Tensor | None, g_log_s: Tensor | None, *_: None
+    ) -> tuple[Tensor, None, None, None, Tensor]:
         """Return the gradients of the packed matrix and of x."""
-        packed, sign, x, log_s, h = ctx.saved_tensors
-        s = sign * log_s.exp()
-        g_h = _add_strict(g.clone(), packed.mT, g, upper=True)
+        packed, permutation, log_s, s, lower, upper, x, h = ctx.saved_tensors
+        g = torch.zeros_like(x)
+        if g_z is not None:
+            swapped = g_z.transpose(0, 1)
+            g.view_as(swapped).index_copy_(0, permutation, swapped)
+        g_h = _upper_times(lower.mT, packed.mT, g)
         g_packed = torch.empty_like(packed)
-        for a, b in _blocks(len(packed)):
-            g_packed[a:b, :b].addmm_(g[a:b], h[:b].mT, beta=0)
-            g_packed[a:b, b:].addmm_(g_h[a:b], x[b:].mT, beta=0)
-            upper = g_h[a:b] @ x[a:b].mT
-            g_packed[a:b, a:b].tril_(-1).add_(upper.triu_(1))
-        g_log_s = g_log_s + (g_h * x).sum(1) * s
-        g_packed.diagonal().copy_(g_log_s * (1 - (log_s / ctx.bound).square()))
-        return g_packed, None, None, _add_strict(s[:, None] * g_h, packed.mT, g_h, upper=False)
+        n, size = len(x), len(x) // BLOCKS
+        for a in range(0, n, size):
+            b = a + size
+            row = g_packed.narrow(0, a, size)
+            if a:
+                row.narrow(1, 0, a).addmm_(g.narrow(0, a, size), h.narrow(0, 0, a).mT, beta=0)
+            if b < n:
+                row.narrow(1, b, n - b).addmm_(g_h.narrow(0, a, size), x.narrow(0, b, n - b).mT, beta=0)
+        of_lower = torch.bmm(_rows(g), _rows(h).mT).tril_(-1)
+        of_upper = torch.bmm(_rows(g_h), _rows(x).mT).triu_()
+        _corners(g_packed).copy_(of_lower.add_(of_upper))
+        g_s = g_packed.diagonal()
+        # dlog|s|/dr = 1 - (log|s| / bound)^2, as log|s| = bound tanh(r / bound)
+        g_s.mul_(s).add_(0 if g_log_s is None else g_log_s).mul_(1 - (log_s / ctx.bound).square())
+        g_x = _lower_times(upper.mT, packed.mT, g_h)
+        return g_packed, None, None, None, as_images(g_x, ctx.shape)
 
 
-def factored_product(packed: Tensor, sign: Tensor, bound: float, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `L (U + diag(s)) x` for columns x, and `log|s|`.
+def factored_product(
+    packed: Tensor, sign: Tensor, permutation: Tensor, bound: float, x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return `P L (U + diag(s))` times each pixel of x, and `log|s|`.
 
     Args:
-        packed: `(n, n)`; L strictly below its diagonal, U strictly above, on it r, with
-            `log|s_i| = bound tanh(r_i / bound)`.
+        packed: `(n, n)`, n a multiple of BLOCKS; L strictly below its diagonal, U strictly above, on it
+            r, with `log|s_i| = bound tanh(r_i / bound)`.
         sign: `(n,)`, the signs of s.
+        permutation: `(n,)`, with `P y = y[permutation]`.
         bound: of `|log|s_i||`.
-        x: `(n, m)`.
+        x: `(B, n, H, W)`.
 
     Example:
-        >>> packed = torch.tensor([[0.0, 2.0], [3.0, 0.0]])
-        >>> factored_product(packed, torch.ones(2), 8.0, torch.ones(2, 1))[0].flatten().tolist()
-        [3.0, 10.0]
+        >>> packed = torch.zeros(4, 4)
+        >>> packed[0, 1], packed[3, 0] = 2, 3
+        >>> x, one = torch.ones(1, 4, 1, 1), torch.ones(4)
+        >>> factored_product(packed, one, torch.arange(4), 8.0, x)[0].flatten().tolist()
+        [3.0, 1.0, 1.0, 10.0]
     """
-    product, log_s, _ = FactoredProduct.apply(packed, sign, bound, x)  # type: ignore[no-untyped-call]
-    return product, log_s
+    made = FactoredProduct.apply(packed, sign, permutation, bound, x)  # type: ignore[no-untyped-call]
+    return made[0], made[1]
 
 
-def _blocks(n: int) -> list[tuple[int, int]]:
-    return list(pairwise(n * i // BLOCKS for i in range(BLOCKS + 1)))
+def as_columns(x: Tensor) -> Tensor:
+    """Return the pixels of all images as columns, `(C, B H W)`."""
+    return x.transpose(0, 1).reshape(x.shape[1], x.shape[0] * x.shape[2] * x.shape[3])
 
 
-def _add_strict(out: Tensor, matrix: Tensor, x: Tensor, upper: bool) -> Tensor:
-    """Add the strict upper (lower) triangle of a matrix times x to `out`, in place."""
-    for a, b in _blocks(len(matrix)):
-        block = matrix[a:b, a:b]
-        out[a:b].addmm_(block.triu(1) if upper else block.tril(-1), x[a:b])
-        if upper:
-            out[a:b].addmm_(matrix[a:b, b:], x[b:])
-        else:
-            out[a:b].addmm_(matrix[a:b, :a], x[:a])
-    return out
+def as_images(columns: Tensor, shape: torch.Size) -> Tensor:
+    """View columns as images, the inverse of `as_columns`."""
+    batch, channels, height, width = shape
+    return columns.view(channels, batch, height, width).transpose(0, 1)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """View the rows as BLOCKS blocks of rows."""
+    return x.view(BLOCKS, len(x) // BLOCKS, x.shape[1])
+
+
+def _corners(matrix: Tensor) -> Tensor:
+    """View the blocks on the diagonal, `(BLOCKS, n / BLOCKS, n / BLOCKS)`."""
+    size = len(matrix) // BLOCKS
+    return matrix.view(BLOCKS, size, BLOCKS, size).diagonal(dim1=0, dim2=2).movedim(-1, 0)
+
+
+def _upper_times(corners: Tensor, matrix: Tensor, x: Tensor) -> Tensor:
+    """Multiply x by the upper triangle that the corners and what is right of them in `matrix` make."""
+    out, n = torch.bmm(corners, _rows(x)), len(x)
+    size = n // BLOCKS
+    for k, row in enumerate(out.unbind()[:-1], 1):
+        a = k * size
+        row.addmm_(matrix.narrow(0, a - size, size).narrow(1, a, n - a), x.narrow(0, a, n - a))
+    return out.view_as(x)
+
+
+def _lower_times(corners: Tensor, matrix: Tensor, x: Tensor) -> Tensor:
+    out = torch.bmm(corners, _rows(x))
+    size = len(x) // BLOCKS
+    for k, row in enumerate(out.unbind()[1:], 1):
+        a = k * size
+        row.addmm_(matrix.narrow(0, a, size).narrow(1, 0, a), x.narrow(0, 0, a))
+    return out.view_as(x)
