@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias, cast, final, runtime_checkable
+from typing import NamedTuple, TypeAlias, cast, final
 
 import torch
 from jaxtyping import Float, Shaped
@@ -21,22 +22,20 @@ from likely.expectations.sampling import Sampling
 Function: TypeAlias = Callable[[Tensor], Tensor]
 
 
-@runtime_checkable
-class Particular(Protocol):
+class Particular(ABC):
     """A function of the draws of some laws only, such as an event of one walk."""
 
-    def check_law(self, law: Law, /) -> None:
+    @abstractmethod
+    def check_law(self, law: Law) -> None:
         """Raise InvalidInput for the draws of another law."""
-        ...
 
 
-@runtime_checkable
-class Weighing(Protocol):
+class Weighing(Law):
     """A proposal that may know a shorter way to the weights of its draws than two log-probabilities."""
 
-    def log_weights(self, x: Tensor, p: Law, /) -> Tensor | None:
+    @abstractmethod
+    def log_weights(self, x: Tensor, p: Law) -> Float[Tensor, " n"] | None:
         """Return `log p - log q`, without a gradient; None where there is none."""
-        ...
 
 
 @final

@@ -15,6 +15,7 @@ from likely.errors import InvalidInput, InvalidType
 from likely.expectations import Law
 from likely.expectations.checks import function as checked
 from likely.expectations.checks import number
+from likely.expectations.problem import Particular
 from likely.walks.geometry import Flags, Geometry, States, rows_of, told_states
 
 #: (times, states) -> the value of paths that are settled then and there
@@ -29,7 +30,7 @@ class ImpossibleEvent(UserWarning):
 
 @final
 @dataclass(frozen=True, eq=False)
-class Functional:
+class Functional(Particular):
     """`f(path) = payoff(time, state)` at the first time that the walk stops, meets a level, or ends.
 
     It takes paths `(n, horizon + 1)` to values `(n,)`; `exact` sums it by dynamic programming.
@@ -80,7 +81,7 @@ class Functional:
 
 @final
 @dataclass(frozen=True, eq=False)
-class PathFunctional:
+class PathFunctional(Particular):
     """A function of whole paths, called in float64 and in chunks, so that integers cannot overflow.
 
     Args:

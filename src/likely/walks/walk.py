@@ -13,6 +13,7 @@ from torch import Tensor
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations import Law, Mixture, checks
 from likely.expectations.checks import whole
+from likely.expectations.problem import Weighing
 from likely.seeds import root_of
 from likely.walks import exactly, mixed, paths, transforms
 from likely.walks import functionals as f
@@ -28,7 +29,7 @@ BLOCK_BYTES = 2**26
 
 
 @final
-class Walk(Law):
+class Walk(Weighing):
     """A random walk that stops at levels, by a rule, or at a horizon: a law of whole stopped paths.
 
     A draw is the path `x_0, ..., x_T`, which keeps its state once it has stopped, at time tau. Its
