@@ -13,7 +13,8 @@ from torch.distributions import Bernoulli, Normal, Poisson, Uniform
 
 from likely import expect, flows
 from likely.errors import InvalidInput, InvalidType
-from likely.expectations import Antithetic, Mixed, Mixture, Path, Score, Sobol, rel
+from likely.expectations import Antithetic, Mixed, Mixture, Path, Score, Sobol, law_of, rel
+from likely.expectations.torch_law import GENERATED
 
 P = Normal(torch.tensor(0.0).double(), torch.tensor(1.0).double())
 SIX = Normal(torch.tensor(5.0).double(), torch.tensor(1.0).double())
@@ -298,3 +299,23 @@ def test_a_proposal_may_leave_the_support() -> None:
     wide = Normal(torch.tensor(1.0).double(), 2.0)
     e = expect(lambda x: x.log(), law, n=20_000, via=wide, seed=0)  # NaN where p vanishes
     assert_mean(e, -0.5772156649)
+
+
+@pytest.mark.parametrize("attached", [False, True])
+@pytest.mark.parametrize("family", GENERATED, ids=lambda family: family.__name__)
+def test_families_with_a_generator_draw_what_torch_draws(family: type, attached: bool) -> None:
+    start = torch.linspace(0.2, 0.8, 6, dtype=torch.float64).reshape(2, 3).requires_grad_()
+    law = family(start, 2 * start) if family is Normal else family(start)
+    if attached and not law.has_rsample:
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        wanted = law.rsample((50,)) if law.has_rsample else law.sample((50,))
+    found = law_of(law).draw(50, 4, attached)
+    assert found.requires_grad is attached
+    torch.testing.assert_close(found.detach(), wanted.detach(), rtol=1e-15, atol=1e-15)
+    if attached:
+        one, two = (
+            torch.autograd.grad((x**2).sum(), start, retain_graph=True)[0] for x in (found, wanted)
+        )
+        torch.testing.assert_close(one, two, rtol=1e-13, atol=0)

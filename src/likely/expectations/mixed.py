@@ -16,7 +16,7 @@ from likely.expectations.gradient import Block, Gradient, Path, Score
 from likely.expectations.law import Law
 from likely.expectations.problem import Problem, Terms, plain_terms
 from likely.expectations.torch_law import TorchLaw
-from likely.expectations.weak import Weak, weak_arguments, weakly
+from likely.expectations.weak import Weak, weak_names, weakly
 
 
 @final
@@ -68,9 +68,7 @@ class Mixed(Gradient):
             kind: [name for name in given if isinstance(parts[name], kind)]
             for kind in (Score, Path, Weak)
         }
-        by[Weak].sort()
-        if by[Weak]:
-            weak_arguments(_holding(law, {*by[Score], *by[Path]}))
+        names = weak_names(_holding(law, {*by[Score], *by[Path]})) if by[Weak] else []
         stratified = any(parts[name] == Weak(stratified=True) for name in by[Weak])
         baseline: Baseline | None = None
         for name in by[Score]:
@@ -92,9 +90,7 @@ class Mixed(Gradient):
                     held = replace(problem, law=_holding(law, {*by[Weak], *by[Path]}))
                     b, correction = baseline.off(held, x.detach(), values.detach(), None)
             terms = plain_terms(values, log_ratio, b, correction)
-            if by[Weak] and torch.is_grad_enabled():
-                return weakly(terms, problem, x.detach(), values, by[Weak], seed, stratified)
-            return terms
+            return weakly(problem, names, x.detach(), values, terms, seed, stratified)
 
         return block
 

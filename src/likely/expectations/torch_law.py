@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Final, final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent
+from torch.distributions import Bernoulli, Distribution, Exponential, Independent, Normal, Poisson
 
 from likely.errors import InvalidInput
 from likely.expectations.law import Law
 from likely.seeds import borrowed_global_state
 
+#: families that torch draws by one function that takes a generator: the same draws in half the time
+GENERATED: Final[
+    dict[type[Distribution], Callable[[Any, tuple[int, ...], torch.Generator], Tensor]]
+] = {
+    Normal: lambda p, shape, generator: torch.addcmul(
+        p.loc, p.scale, p.loc.new_empty(shape).normal_(generator=generator)
+    ),
+    Bernoulli: lambda p, shape, generator: torch.bernoulli(p.probs.expand(shape), generator=generator),
+    Poisson: lambda p, shape, generator: torch.poisson(p.rate.expand(shape), generator=generator),
+    Exponential: lambda p, shape, generator: (
+        p.rate.new_empty(shape).exponential_(generator=generator) / p.rate
+    ),
+}
 CPU: Final = torch.device("cpu")
 SCALAR: Final = torch.Size()
 
@@ -42,12 +56,19 @@ class TorchLaw(Law):
         self.device = _place_of(distribution) or CPU
 
     def draw(self, n: int, seed: int, attached: bool) -> Tensor:
-        """Return draws made in a borrowed global random state, which is put back."""
+        """Return draws by a generator of their own, or in a borrowed global state that is put back."""
         if attached and not self.distribution.has_rsample:
             raise InvalidInput(
                 f"{self.name} has no rsample: its draws are not differentiable, so 'path' does not "
                 "apply; use grad='score', 'weak' or 'enumerate'."
             )
+        if own := GENERATED.get(type(self.distribution)):
+            generator = torch.Generator(self.device).manual_seed(seed)
+            shape = (n, *self.distribution.batch_shape)
+            if attached:
+                return own(self.distribution, shape, generator)
+            with torch.no_grad():
+                return own(self.distribution, shape, generator)
         with borrowed_global_state(self.device, seed):
             if attached:
                 return self.distribution.rsample((n,))

@@ -6,12 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, TypeAlias, cast, final
+from typing import Any, Final, NamedTuple, TypeAlias, final
 
 import torch
 from torch import Tensor
 from torch import distributions as d
-from torch.distributions import Distribution
 
 from likely.errors import InvalidInput
 from likely.expectations.arguments import arguments_of
@@ -20,48 +19,58 @@ from likely.expectations.law import Law
 from likely.expectations.linear import with_slopes
 from likely.expectations.moments import average
 from likely.expectations.problem import Problem, Terms, floating, plain_terms
-from likely.expectations.torch_law import TorchLaw, entries
-from likely.seeds import derived, generator_for
+from likely.expectations.torch_law import innermost
+from likely.seeds import derived
+
+#: what depends on the number of draws, or of entries, alone is kept for at most so many
+KEPT: Final = 1024
 
 
 @final
-@dataclass(frozen=True)
-class Noise:
+class Noise(NamedTuple):
     """What changes are made of: variables with a row for each draw, stratified over rows or not."""
 
     like: Tensor
-    generator: torch.Generator
+    seed: int
     stratified: bool
 
     def exponential(self, rate: float = 1.0) -> Tensor:
         """Return exponential variables."""
+        generator = self._generator(1)
         if not self.stratified:
-            return torch.empty_like(self.like).exponential_(rate, generator=self.generator)
-        return self._uniform(self._cells(1)).log_().div_(-rate)
+            return torch.empty_like(self.like).exponential_(rate, generator=generator)
+        return self._uniform(self._cells(1), generator).log_().div_(-rate)
 
     def normal(self) -> Tensor:
         """Return stratified normal variables, which form a shifted lattice with exponential ones."""
-        like, n = self.like, len(self.like)
+        n, generator = len(self.like), self._generator(2)
         # Every cell of the square is as likely as any other, so that no mean is changed.
-        shift = torch.randint(n, (1, *like.shape[1:]), generator=self.generator, device=like.device)
-        z: Tensor = torch.special.ndtri(self._uniform((self._cells(_stride(n)) + shift) % n))
+        shift = torch.randint(
+            n, (1, *self.like.shape[1:]), generator=generator, device=generator.device
+        )
+        u = self._uniform((self._cells(_stride(n)) + shift) % n, generator)
+        z: Tensor = torch.special.ndtri(u)
         return z
 
+    def gamma(self, concentration: float) -> Tensor:
+        """Return gamma variables of rate one, above zero."""
+        y = torch.full_like(self.like, concentration)
+        y = torch._standard_gamma(y, generator=self._generator(3))
+        return y.clamp_(min=torch.finfo(y.dtype).tiny)
+
+    def _generator(self, stream: int) -> torch.Generator:
+        return torch.Generator(self.like.device).manual_seed(derived(self.seed, stream))
+
     def _cells(self, stride: int) -> Tensor:
-        make = _kept_cells if len(self.like) <= KEPT_CELLS else _cells
+        make = _kept_cells if len(self.like) <= KEPT else _cells
         return make(len(self.like), stride, self.like.ndim, self.like.device)
 
-    def _uniform(self, cells: Tensor) -> Tensor:
+    def _uniform(self, cells: Tensor, generator: torch.Generator) -> Tensor:
         """Return one number in each of the given cells, of which n make up (0, 1)."""
-        u = torch.rand(
-            self.like.shape, dtype=self.like.dtype, device=self.like.device, generator=self.generator
-        )
+        like = self.like
+        u = torch.rand(like.shape, dtype=like.dtype, device=like.device, generator=generator)
         eps = torch.finfo(u.dtype).eps
         return u.add_(cells).div_(len(u)).clamp_(eps / 4, 1 - eps)
-
-
-#: cells are kept for at most so many draws
-KEPT_CELLS: Final = 1024
 
 
 @lru_cache(maxsize=256)
@@ -77,72 +86,75 @@ def _cells(n: int, stride: int, dims: int, device: torch.device) -> Tensor:
 _kept_cells = lru_cache(maxsize=256)(_cells)
 
 
-#: (law, x, noise) -> c, the changed x, and what to compare it with (None: x itself), such that the
-#: derivative is `E[c (f(changed) - f(other))]`
-Rule: TypeAlias = Callable[[Any, Tensor, Noise], tuple[Tensor, Tensor, Tensor | None]]
+#: c, the changed x, and what to compare it with (left out: x itself), such that the derivative is
+#: `E[c (f(changed) - f(other))]`
+Change: TypeAlias = tuple[Tensor, ...]
+#: (law, x, noise, names) -> the changes for the tensors of these names
+Rule: TypeAlias = Callable[[Any, Tensor, Noise, Sequence[str]], dict[str, Change]]
 
 
-def _normal_loc(p: d.Normal, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
-    """`1 / (scale sqrt(2 pi)) E[f(loc + scale R) - f(loc - scale R)]`, R of Rayleigh's law."""
+def _normal(p: d.Normal, x: Tensor, noise: Noise, names: Sequence[str]) -> dict[str, Change]:
+    """Of both by the same R of Rayleigh's law.
+
+    loc: `1 / (scale sqrt(2 pi)) E[f(loc + scale R) - f(loc - scale R)]`.
+    scale: `1 / scale E[f(loc + scale M) - f(x)]`, density of M `m^2 phi(m)`. With
+    `z = (x - loc) / scale`, M has the sign of z, and `M^2 - z^2 = R^2`: then z is uniform between 0
+    and M. Stratified, z is not that of x.
+    """
     r = noise.exponential(0.5).sqrt_()
-    c = p.scale.reciprocal().mul_((2 * math.pi) ** -0.5)
-    return c, torch.addcmul(p.loc, p.scale, r), torch.addcmul(p.loc, p.scale, r, value=-1)
+    c = p.scale.reciprocal()
+    found: dict[str, Change] = {}
+    if "loc" in names:
+        up, down = torch.addcmul(p.loc, p.scale, r), torch.addcmul(p.loc, p.scale, r, value=-1)
+        found["loc"] = c * (2 * math.pi) ** -0.5, up, down
+    if "scale" in names:
+        z = noise.normal() if noise.stratified else (x - p.loc) / p.scale
+        far = torch.addcmul(p.loc, p.scale, torch.hypot(z, r).copysign_(z))
+        near = (torch.addcmul(p.loc, p.scale, z),) if noise.stratified else ()
+        found["scale"] = c, far, *near
+    return found
 
 
-def _normal_scale(p: d.Normal, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor | None]:
-    """`1 / scale E[f(loc + scale M) - f(x)]`, density of M `m^2 phi(m)`.
-
-    With `z = (x - loc) / scale`, M has the sign of z, and `M^2 - z^2` is chi-square of two degrees of
-    freedom: then z is uniform between 0 and M. Stratified, z is not that of x.
-    """
-    z = noise.normal() if noise.stratified else (x - p.loc) / p.scale
-    m = noise.exponential(0.5).addcmul_(z, z).sqrt_().copysign_(z)
-    near = torch.addcmul(p.loc, p.scale, z) if noise.stratified else None
-    return p.scale.reciprocal(), torch.addcmul(p.loc, p.scale, m), near
-
-
-def _bernoulli(p: d.Bernoulli, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, None]:
+def _bernoulli(p: d.Bernoulli, x: Tensor, noise: Noise, names: Sequence[str]) -> dict[str, Change]:
     """`f(1) - f(0)`, for the probability: x and its opposite."""
-    return torch.rsub(x, 1, alpha=2), 1 - x, None
+    return {"probs": (torch.rsub(x, 1, alpha=2), 1 - x)}
 
 
-def _poisson(p: d.Poisson, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, None]:
+def _poisson(p: d.Poisson, x: Tensor, noise: Noise, names: Sequence[str]) -> dict[str, Change]:
     """`E[f(x + 1) - f(x)]`."""
-    return torch.ones_like(x), x + 1, None
+    return {"rate": (torch.ones_like(p.rate), x + 1)}
 
 
-def _exponential_rate(p: d.Exponential, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, None]:
+def _exponential(p: d.Exponential, x: Tensor, noise: Noise, names: Sequence[str]) -> dict[str, Change]:
     """`1 / rate E[f(x) - f(x + x')]`, with x' of the same law."""
-    return -1 / p.rate, x + noise.exponential() / p.rate, None
+    return {"rate": (-1 / p.rate, x + noise.exponential() / p.rate)}
 
 
-def _gamma_rate(p: d.Gamma, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, None]:
-    """`concentration / rate E[f(x) - f(x + x')]`, with x' exponential of the same rate."""
-    return -p.concentration / p.rate, x + noise.exponential() / p.rate, None
+def _gamma(p: d.Gamma, x: Tensor, noise: Noise, names: Sequence[str]) -> dict[str, Change]:
+    """Of both by one more jump of a gamma process.
 
-
-def _gamma_concentration(p: d.Gamma, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, None]:
-    """`E[Gamma(k) (rate y)^-k (f(x + y) - f(x))]`, with y of the law Gamma(k, rate), k = 3/4.
-
-    That is `int E[f(x + y) - f(x)] exp(-rate y) / y dy`, what a gamma process gains in a moment. Its
-    variance is finite for k < 1 where f jumps; for a linear f it falls as k nears 1.
+    rate: `concentration / rate E[f(x) - f(x + x')]`, with x' exponential of the same rate.
+    concentration: `E[Gamma(k) (rate y)^-k (f(x + y) - f(x))]`, with y of the law Gamma(k, rate),
+    k = 3/4. That is `int E[f(x + y) - f(x)] exp(-rate y) / y dy`, what the process gains in a moment.
+    Its variance is finite for k < 1 where f jumps; for a linear f it falls as k nears 1.
     """
-    k = 0.75
-    y = torch._standard_gamma(torch.full_like(x, k), generator=noise.generator)
-    y = y.clamp_(min=torch.finfo(y.dtype).tiny)
-    return y.pow(-k).mul_(math.gamma(k)), x + y / p.rate, None
+    found: dict[str, Change] = {}
+    if "concentration" in names:
+        k = 0.75
+        y = noise.gamma(k)
+        found["concentration"] = y.pow(-k).mul_(math.gamma(k)), x + y / p.rate
+    if "rate" in names:
+        found["rate"] = -p.concentration / p.rate, x + noise.exponential() / p.rate
+    return found
 
 
-#: for each family and argument, the tensor that the rule differentiates and the rule
-RULES: Final[dict[type[Distribution], dict[str, tuple[str, Rule]]]] = {
-    d.Normal: {"loc": ("loc", _normal_loc), "scale": ("scale", _normal_scale)},
-    d.Bernoulli: {"probs": ("probs", _bernoulli), "logits": ("probs", _bernoulli)},
-    d.Poisson: {"rate": ("rate", _poisson)},
-    d.Exponential: {"rate": ("rate", _exponential_rate)},
-    d.Gamma: {
-        "concentration": ("concentration", _gamma_concentration),
-        "rate": ("rate", _gamma_rate),
-    },
+#: for each family, the tensors that it can be differentiated by, and its rule
+RULES: Final[dict[type[Any], tuple[tuple[str, ...], Rule]]] = {
+    d.Normal: (("loc", "scale"), _normal),
+    d.Bernoulli: (("probs",), _bernoulli),
+    d.Poisson: (("rate",), _poisson),
+    d.Exponential: (("rate",), _exponential),
+    d.Gamma: (("concentration", "rate"), _gamma),
 }
 
 
@@ -179,98 +191,97 @@ class Weak(Gradient):
         """Refuse proposals, and arguments without a rule."""
         if problem.via is not None:
             raise InvalidInput("grad='weak' draws from p itself; with via, use grad='score'.")
-        wanted = weak_arguments(problem.law)
+        names = weak_names(problem.law)
 
         def block(n: int, seed: int) -> Terms:
             x = problem.draw(n, seed)
             values = problem.values(x)
-            terms = plain_terms(values)
-            if not torch.is_grad_enabled():
-                return terms
-            connected(bool(wanted) or values.requires_grad, problem)
-            if not wanted:
-                return terms
-            return weakly(terms, problem, x, values, wanted, seed, self.stratified)
+            connected(bool(names) or values.requires_grad, problem)
+            return weakly(problem, names, x, values, plain_terms(values), seed, self.stratified)
 
         return block
 
 
-def weak_arguments(law: Law) -> list[str]:
-    """Return the arguments of a law that require gradients, each of which has a rule.
+def weak_names(law: Law) -> list[str]:
+    """Return the names of the tensors of a law that require gradients, for each of which it has a rule.
 
     Raises:
-        InvalidInput: one has none.
+        InvalidInput: there is none for laws of its family.
     """
-    wanted = [name for name, tensor in arguments_of(law).items() if tensor.requires_grad]
-    rules = RULES.get(type(entries(law)[0]), {}) if isinstance(law, TorchLaw) else {}
-    missing = [name for name in wanted if name not in rules]
-    if missing or not rules:
-        known = ", ".join(f"{family.__name__} {'/'.join(names)}" for family, names in RULES.items())
+    base = innermost(law)
+    if type(base) not in RULES:
+        known = ", ".join(
+            f"{family.__name__} {'/'.join(names)}" for family, (names, _) in RULES.items()
+        )
+        missing = [name for name, tensor in arguments_of(law).items() if tensor.requires_grad]
         raise InvalidInput(
             f"there is no weak derivative of {' '.join([law.name, *missing])}; it exists for {known}. "
             "Use grad='score', or 'path' where it applies."
         )
-    return wanted
+    return [name for name in RULES[type(base)][0] if getattr(base, name).requires_grad]
 
 
 def weakly(
-    terms: Terms,
     problem: Problem,
+    names: Sequence[str],
     x: Tensor,
     values: Tensor,
-    wanted: Sequence[str],
+    terms: Terms,
     seed: int,
     stratified: bool,
 ) -> Terms:
-    """Return terms whose mean has the weak derivative in the wanted arguments besides its own.
+    """Return terms whose mean has the weak derivatives, in the named tensors, besides its own gradient.
 
-    f is called once, on copies of x in which one entry is changed, for each argument and entry.
+    f is called once, on copies of x in which one entry is changed, for each name and entry; not at all
+    if there are none, or no gradient is wanted.
 
     Args:
-        terms: of the draws.
         problem: what is estimated.
+        names: those of `weak_names`.
         x: draws of its law, `(n, *batch, *event)`.
         values: f(x).
-        wanted: the names of the arguments, one or more.
+        terms: of the draws.
         seed: of the block.
         stratified: as in `Weak`.
     """
-    law = cast(TorchLaw, problem.law)  # weak_arguments has seen to it
-    base, number = entries(law)
-    lead = len(law.batch_shape)
-    noise = Noise(x, generator_for(derived(seed, 7), None, x.device), stratified)
+    if not names or not torch.is_grad_enabled():
+        return terms
+    base, lead = innermost(problem.law), len(problem.law.batch_shape)
+    noise = Noise(x, derived(seed, 7), stratified)
+    event, out = x.shape[1 + lead :], values.shape[1 + lead :]
     with torch.no_grad():
-        rules = RULES[type(base)]
-        changes = [(rules[name][0], rules[name][1](base, x, noise)) for name in wanted]
-        points = [point for _, (_, *pair) in changes for point in pair if point is not None]
-        y = floating(problem.values(_one_entry_each(x, points, number, lead)))
+        changes = RULES[type(base)][1](base, x, noise, names)
+        points = [point for _, *pair in changes.values() for point in pair]
+        y = torch.cat(points) if not event else _one_entry_each(x, points, event, lead)
+        each = (len(points), event.numel()) if event else (len(points),)
+        y = floating(problem.values(y)).reshape(*each, *values.shape)
         before = floating(values)
-        several = x.ndim != 1 + lead  # a draw has entries
-        y = y.reshape(len(points), *(number,) * several, *before.shape)
-        out = before.shape[1 + lead :]
-        early = all(c.ndim < x.ndim for _, (c, *_) in changes)  # then means come first
-        if early:
-            y, before = average(y, 1 + several), terms.mean
-        found = list(y.unbind())
+        early = all(c.ndim < x.ndim for c, *_ in changes.values())
+        if early:  # means come first
+            y, before = average(y, len(each)), terms.mean
+        found = iter(y.unbind())
         pairs = []
-        for attribute, (c, _, other) in changes:
-            tensor = getattr(base, attribute)
-            gap = found.pop(0) - (before if other is None else found.pop(0))
-            if several:  # entries first
-                gap = gap.movedim(0, lead + (not early)).reshape(
-                    (tensor.shape if early else x.shape) + out
-                )
+        for name, (c, *pair) in changes.items():
+            tensor = getattr(base, name)
+            gap = next(found) - (next(found) if len(pair) > 1 else before)
+            if event:  # entries behind the batch, as in x
+                gap = gap.movedim(0, lead if early else 1 + lead)
+                gap = gap.reshape((tensor if early else x).shape + out)
             slope = (c.reshape(c.shape + (1,) * len(out)) if out else c) * gap
-            pairs.append((tensor, slope if early else average(slope).reshape(tensor.shape + out)))
+            pairs.append((tensor, slope if early else average(slope)))
     return terms._replace(mean=with_slopes(terms.mean, pairs, lead))
 
 
-def _one_entry_each(x: Tensor, points: Sequence[Tensor], number: int, lead: int) -> Tensor:
-    """Return `(points, entries, n, *batch, entries)`, flat: x with one entry taken from each point."""
-    if x.ndim == 1 + lead:
-        return torch.cat([*points])
-    flat = (*x.shape[: 1 + lead], number)
-    rows = x.reshape(flat).expand(len(points), number, *flat).contiguous()
-    for row, point in zip(rows, points, strict=True):
-        row.diagonal(0, 0, -1).copy_(point.reshape(flat))
-    return rows.view(-1, *x.shape[1:])
+def _one_entry_each(x: Tensor, points: Sequence[Tensor], event: torch.Size, lead: int) -> Tensor:
+    """Return `(points, entries, n, *batch, *event)`, flat: x with one entry taken from each point."""
+    make = _kept_each if event.numel() <= KEPT else _each
+    changed = points[0] if len(points) == 1 else torch.stack([*points]).unsqueeze(1)
+    return torch.where(make(event, lead, x.device), changed, x).reshape(-1, *x.shape[1:])
+
+
+def _each(event: torch.Size, lead: int, device: torch.device) -> Tensor:
+    each = torch.eye(event.numel(), dtype=torch.bool, device=device)
+    return each.reshape(-1, *(1,) * (1 + lead), *event)
+
+
+_kept_each = lru_cache(maxsize=16)(_each)
