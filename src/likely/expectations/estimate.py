@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy import stats
@@ -114,7 +115,9 @@ class Estimate:
         `t + a t^2 / 3 + a^2 t^3 / 27 + a / 6` with `a = g / sqrt(units)` (Hall 1992); as g is estimated
         too, the interval is the hull of both.
 
-        For unweighted events the interval is exact (Clopper, Pearson 1934). Where no draw hit, the
+        For unweighted events the interval is exact (Clopper, Pearson 1934): it covers at least as often
+        as stated. So it is of units with k or k + 1 hits each, as scrambled Sobol points in one
+        dimension have: of u units, the number with k + 1 is binomial. Where no draw hit, the
         lower end is 0 and the upper one is exact too: with `1 - level = a`, all draws missing an event
         of probability above `1 - a^(1/n)` has probability below a, so that, for `0 <= f <= most`, the
         mean is at most `most (1 - a^(1/n)) max w`, and at most `most`. Only the latter is known of
@@ -139,13 +142,10 @@ class Estimate:
         low = mean - error * _unskewed(m, quantile).clamp(min=quantile)
         high = mean - error * _unskewed(m, -quantile).clamp(max=-quantile)
         if self.event:
+            if self._unweighted:
+                bottom, top = _counted(m, alpha)
+                low, high = torch.where(_even(m), bottom, low), torch.where(_even(m), top, high)
             low, high = low.clamp(min=0), high.clamp(max=1)
-        if self.event and self._plain:
-            hits = m.hits.cpu().numpy()
-            side = alpha / 2
-            low = mean.new_tensor(stats.beta.ppf(side, hits, m.n - hits + 1)).nan_to_num(0.0)
-            high = mean.new_tensor(stats.beta.ppf(1 - side, hits + 1, m.n - hits)).nan_to_num(1.0)
-            low = torch.where(m.hits == m.n, alpha ** (1 / m.n), low)
         share = -math.expm1(math.log(alpha) / m.n)
         ceiling = most * min(1.0, share * self.bound) if m.b is None and m.unit == 1 else most
         nothing = m.hits == 0
@@ -262,16 +262,39 @@ class Estimate:
         return f"{self.mean.item():.6g} +- {self.stderr.item():.2g} ({', '.join(facts)})"
 
     @property
+    def _unweighted(self) -> bool:
+        """Whether all weights are one."""
+        m = self.moments
+        return self.bound == 1.0 and m.b is None and bool((m.scale == 0).all())
+
+    @property
     def _plain(self) -> bool:
         """Whether the draws are independent and unweighted."""
-        m = self.moments
-        return self.bound == 1.0 and m.unit == 1 and m.b is None and bool((m.scale == 0).all())
+        return self.moments.unit == 1 and self._unweighted
 
     @property
     def _told(self) -> Tensor:
-        """Where the draws tell the spread: not where an event never, or always, happened."""
-        hits = self.moments.hits
-        return (hits > 0) & ~((hits == self.n) & self.event & self._plain)
+        """Where the draws tell the spread: not where an event was as frequent in each unit."""
+        m = self.moments
+        alike = m.aa * m.unit**2 < 1 / 4  # counts that differ have 1/2 or more
+        return (m.hits > 0) & ~(alike & self.event & self._unweighted)
+
+
+def _even(m: Moments) -> Tensor:
+    """Where each unit had k or k + 1 hits: where squared deviations have their least sum."""
+    most = m.hits % m.units
+    return m.aa * m.unit**2 - most * (m.units - most) / m.units < 1  # otherwise 2 or more
+
+
+def _counted(m: Moments, alpha: float) -> tuple[Tensor, Tensor]:
+    """Return the ends of the interval of Clopper and Pearson for units with k or k + 1 hits each."""
+    k, most = (t.cpu().numpy() for t in (m.hits // m.units, m.hits % m.units))
+    # Where all have k hits, they may be all of k - 1 + 1 as well as none of k + 1.
+    below = most == 0
+    side = np.where(k == m.unit, alpha, alpha / 2)
+    low = stats.beta.ppf(side, np.where(below, m.units, most), np.where(below, 1, m.units - most + 1))
+    high = stats.beta.ppf(1 - alpha / 2, most + 1, m.units - most)
+    return m.aa.new_tensor((k - below + low) / m.unit), m.aa.new_tensor((k + high) / m.unit)
 
 
 def _unskewed(m: Moments, t: float) -> Tensor:
@@ -279,8 +302,8 @@ def _unskewed(m: Moments, t: float) -> Tensor:
     if m.aaa is None or m.b is not None or m.units < 3:
         return torch.full_like(m.aa, t)
     u = m.units
-    # The usual correction for a skewness estimated from few values.
-    g = m.aaa / u / (m.aa / u) ** 1.5 * math.sqrt(u * (u - 1)) / (u - 2)
+    # The usual correction for a skewness from few values, and that for laws that are skewed.
+    g = m.aaa / u / (m.aa / u) ** 1.5 * math.sqrt(u * (u - 1)) / (u - 2) * (1 + 21 / (4 * u))
     a = (g / math.sqrt(u)).nan_to_num(0.0)
     base = 1 + a * (t - a / 6)
     found = 3 / a * (base.abs().pow(1 / 3).copysign(base) - 1)
