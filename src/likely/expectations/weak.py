@@ -117,7 +117,8 @@ def _normal(p: d.Normal, x: Tensor, noise: Noise, names: Sequence[str]) -> dict[
 
 def _bernoulli(p: d.Bernoulli, x: Tensor, noise: Noise, names: Sequence[str]) -> dict[str, Change]:
     """`f(1) - f(0)`, for the probability: x and its opposite."""
-    return {"probs": (torch.rsub(x, 1, alpha=2), 1 - x)}
+    opposite = 1 - x
+    return {"probs": (opposite - x, opposite)}
 
 
 def _poisson(p: d.Poisson, x: Tensor, noise: Noise, names: Sequence[str]) -> dict[str, Change]:
@@ -266,7 +267,8 @@ def weakly(
             gap = next(found) - (next(found) if len(pair) > 1 else before)
             if event:  # entries behind the batch, as in x
                 gap = gap.movedim(0, lead if early else 1 + lead)
-                gap = gap.reshape((tensor if early else x).shape + out)
+                if len(event) > 1:
+                    gap = gap.reshape((tensor if early else x).shape + out)
             slope = (c.reshape(c.shape + (1,) * len(out)) if out else c) * gap
             pairs.append((tensor, slope if early else average(slope)))
     return terms._replace(mean=with_slopes(terms.mean, pairs, lead))
