@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch import distributions as d
 
-from likely import exact
+from likely import exact, expect
 from likely.errors import InvalidInput, InvalidType, NotConverged
 
 
@@ -106,3 +106,20 @@ def test_what_does_not_converge_says_so() -> None:
 def test_a_float32_law_gives_a_float32_answer() -> None:
     value = exact(lambda x: x.square(), d.Normal(1.0, 2.0))
     assert value.item() == pytest.approx(5.0, rel=1e-6)
+
+
+def test_a_table_of_entries_is_enumerated_in_its_shape_alone_and_in_a_batch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    p = torch.rand(4, 2, 3, generator=generator, dtype=torch.float64)
+    w = torch.rand(2, 3, generator=generator, dtype=torch.float64)
+
+    def f(x: Tensor) -> Tensor:
+        return (x * w).sum((-2, -1)).square()
+
+    # E[(sum w x)^2] = (sum w p)^2 + sum w^2 p (1 - p).
+    truth = (w * p).sum((1, 2)).square() + (w.square() * p * (1 - p)).sum((1, 2))
+    alone = torch.stack([expect(f, d.Bernoulli(row), 1, grad="enumerate").mean for row in p])
+    torch.testing.assert_close(alone, truth, rtol=1e-13, atol=0)
+    many = d.Independent(d.Bernoulli(p), 2)
+    together = expect(f, many, 1, grad="enumerate", batched=True).mean
+    torch.testing.assert_close(together, truth, rtol=1e-13, atol=0)

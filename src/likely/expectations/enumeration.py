@@ -101,19 +101,16 @@ def support_of(problem: Problem) -> Tensor:
             f"the support of {law.name} has {choices}^{number} points; expected at most "
             f"{MOST_POINTS:,}. Use grad='score' or 'weak'."
         )
-    whole = base.batch_shape + base.event_shape
-    if number == 0:
-        return single.new_zeros((1, *whole))
-    index = _combinations if choices**number > KEPT_POINTS else _kept_combinations
-    points = single.flatten(0, lead + len(entries))[index(choices, number, single.device)]
-    shape = (len(points), *(1,) * lead, *entries, *base.event_shape)
-    return points.reshape(shape).expand(len(points), *whole)
+    make = _combinations if choices**number > KEPT_POINTS else _kept_combinations
+    points = single.flatten(0, -1 - len(base.event_shape))[make(choices, lead, entries, single.device)]
+    return points.expand(-1, *base.batch_shape, *base.event_shape) if lead else points
 
 
-def _combinations(choices: int, number: int, device: torch.device) -> Tensor:
-    """Return every way to make a number of choices, `(choices ** number, number)`."""
-    place = choices ** torch.arange(number - 1, -1, -1, device=device)
-    return torch.arange(choices**number, device=device)[:, None] // place % choices
+def _combinations(choices: int, lead: int, entries: torch.Size, device: torch.device) -> Tensor:
+    """Return every way to make a choice for each entry, `(choices ** number, 1, ..., *entries)`."""
+    place = choices ** torch.arange(entries.numel() - 1, -1, -1, device=device)
+    ways = torch.arange(choices ** len(place), device=device)[:, None] // place % choices
+    return ways.reshape(len(ways), *(1,) * lead, *entries)
 
 
 #: those of small supports are kept: to make them takes as long as the rest of a sum over eight points
