@@ -225,3 +225,20 @@ def test_a_batch_of_a_thousand_is_faster_than_a_thousand() -> None:
     step(many, True)
     together = time.perf_counter() - begin
     assert alone / together > 50  # measured: 300; a busy machine is no failure
+
+
+def test_weak_derivatives_of_many_entries_are_left_out_of_the_pilot() -> None:
+    seen = []
+
+    def f(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x.numel())
+        return x.square().sum(1)
+
+    leaf = torch.zeros(1000, requires_grad=True)
+    expect(f, Normal(leaf, 1.0), n=16, grad="auto", seed=0).mean.backward()
+    assert leaf.grad.isfinite().all() and max(seen) <= 2**23  # 1,000 entries, 16 draws, 256 repeats
+    seen.clear()
+    some = torch.zeros(40, requires_grad=True)
+    expect(f, Normal(some, 1.0), n=16, grad="auto", seed=0).mean.backward()
+    # Those of 40 entries take part, changed one by one, in fewer repetitions.
+    assert 40 * 40 * 16 * 32 <= max(seen) <= 2**27

@@ -227,6 +227,17 @@ def test_intervals_of_even_units_are_exact(level: float, points: int) -> None:
     assert ((high - low)[alike] * points - 2 * missed).abs().max() < 1e-9 if alike.any() else True
 
 
+def test_nets_that_saw_nothing_bound_an_event_as_those_that_saw_it_always() -> None:
+    how = {"n": 16 * 256, "sampling": Sobol(16), "seed": 0}
+    none, every = expect(lambda x: x > 9, P, **how), expect(lambda x: x <= 9, P, **how)
+    assert none.hits == 0 and every.hits == every.n
+    # No net has one more than none: that misses a remainder above 1 - 0.025^(1/16) in 2.5%.
+    assert none.interval()[0] == 0 and none.interval()[1].item() == pytest.approx(
+        (1 - 0.025 ** (1 / 16)) / 256
+    )
+    assert every.interval()[1] == 1 and every.interval()[0] > 1 - none.interval()[1]
+
+
 def test_intervals_of_even_units_merge_and_others_are_not_taken_for_even() -> None:
     how = {"n": 16 * 64, "sampling": Sobol(16)}
     parts = [expect(lambda x: x > 1, P, seed=seed, **how) for seed in (0, 1, 2)]

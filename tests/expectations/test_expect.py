@@ -319,3 +319,22 @@ def test_families_with_a_generator_draw_what_torch_draws(family: type, attached:
             torch.autograd.grad((x**2).sum(), start, retain_graph=True)[0] for x in (found, wanted)
         )
         torch.testing.assert_close(one, two, rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("grad", [None, "score", "path", "weak", "enumerate"])
+def test_a_function_that_writes_into_its_draws_is_refused(grad: str | None) -> None:
+    p = Bernoulli(torch.tensor([0.3, 0.3], requires_grad=True))
+    if grad == "path":
+        p = Normal(torch.tensor([0.3, 0.3], requires_grad=True), 1.0)
+    with pytest.raises(InvalidInput, match="f changes its argument in place"):
+        expect(lambda x: x.mul_(2).sum(1), p, n=4, grad=grad)
+    with torch.inference_mode():
+        assert expect(lambda x: x.sum(1), p, n=4, seed=0).mean.isfinite()
+
+
+def test_messages_name_what_is_wrong() -> None:
+    with pytest.raises(InvalidType, match="via is a str"):
+        expect(lambda x: x, Normal(0.0, 1.0), via="normal")
+    p = Bernoulli(logits=torch.tensor(math.inf, requires_grad=True))
+    with pytest.raises(InvalidInput, match=r"log p\(x\) of Bernoulli is NaN"):
+        expect(lambda x: x, p, n=4, grad="score")

@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Bernoulli, Normal
 
 from likely import expect
-from likely.expectations import Antithetic, Sobol, rel
+from likely.expectations import Antithetic, Independent, Sobol, rel
 
 RARE = Bernoulli(torch.tensor(0.01).double())
 
@@ -42,6 +42,13 @@ def test_the_minima_keep_the_bias_below_a_fraction_of_the_tolerance() -> None:
     # Without them the first block that shows a few hits, or a lucky many, ends the run.
     hasty = runs(rel(0.6, minimum=1, hits=1, block=20), 400).mean() / 0.01
     assert hasty > 1.3  # measured: 1.56
+
+
+def test_an_event_that_all_units_hit_alike_stops() -> None:
+    law = Normal(torch.tensor(0.0).double(), 1.0)
+    for event, sampling in ((lambda x: x < 9, Independent()), (lambda x: x > 0, Sobol(16))):
+        e = expect(event, law, until=rel(0.05, block=1024), sampling=sampling, seed=0)
+        assert e.n <= 4096 and e.stderr.isinf()
 
 
 def test_never_stops_on_nothing() -> None:

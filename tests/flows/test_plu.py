@@ -95,6 +95,25 @@ def test_each_output_of_conv_has_its_gradients_alone(randomize, channels):
 
 
 @pytest.mark.parametrize("channels", [3, 130, 132])
+def test_second_derivatives_of_conv_are_those_of_the_dense_one(randomize, channels):
+    conv = randomize(PLUConv(channels)).double()
+    x = draw(2, channels, 2, 2).requires_grad_()
+
+    def dense(x):
+        A = conv.matrix()
+        return torch.einsum("ij,bjhw->bihw", A, x), 4 * torch.linalg.slogdet(A)[1].expand(2)
+
+    def twice(apply):
+        z, log_det = apply(x)
+        inputs = (x, conv.packed)
+        first = torch.autograd.grad(z.pow(3).sum() + log_det.square().sum(), inputs, create_graph=True)
+        return torch.autograd.grad(z.sum() + sum(g.square().sum() for g in first), inputs)
+
+    for a, b in zip(twice(conv.forward_and_log_det), twice(dense), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("channels", [3, 130, 132])
 def test_conv_takes_images_in_any_layout_and_none(randomize, channels):
     conv = randomize(PLUConv(channels)).double()
     x = draw(2, channels, 2, 3)
@@ -125,6 +144,15 @@ def test_conv_starts_as_a_rotation_or_as_the_given_matrix():
     torch.testing.assert_close(A @ A.T, torch.eye(20), rtol=0, atol=1e-5)
     given = draw(4, 4).float()
     torch.testing.assert_close(PLUConv(4, given).matrix(), given, rtol=1e-5, atol=1e-5)
+
+
+def test_a_weight_beyond_the_bound_is_refused_not_changed():
+    given = torch.diag(torch.tensor([1.0, 100.0]))
+    with pytest.raises(InvalidInput, match=r"up to 4\.61.*bound=4"):
+        PLUConv(2, given, bound=4.0)
+    torch.testing.assert_close(PLUConv(2, given, bound=5.0).matrix(), given, rtol=1e-5, atol=1e-5)
+    with pytest.raises(InvalidInput, match="bound inf"):
+        PLUConv(2, bound=float("inf"))
 
 
 def test_log_s_is_bounded_whatever_the_weights():

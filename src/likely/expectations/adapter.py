@@ -11,13 +11,14 @@ from likely.expectations.object_law import PlainLaw, Reparameterised, Reparamete
 from likely.expectations.torch_law import TorchLaw
 
 
-def law_of(p: AnyLaw, batched: bool = False) -> Law:
+def law_of(p: AnyLaw, batched: bool = False, what: str = "p") -> Law:
     """Return the adapter for whatever `p` is.
 
     Args:
         p: a `torch.distributions` law, a flow, anything with `sample` and `log_prob`, or a `Law`.
         batched: read the batch shape of a `torch.distributions` law as separate problems, not as part
             of the event.
+        what: the name of p in messages.
 
     Raises:
         InvalidType: p is none of these.
@@ -33,14 +34,18 @@ def law_of(p: AnyLaw, batched: bool = False) -> Law:
     if isinstance(p, Distribution):
         return TorchLaw(p, batched)
     if batched:
-        raise InvalidInput(f"batched=True is for torch.distributions laws; p is a {type(p).__name__}.")
+        raise InvalidInput(
+            f"batched=True is for torch.distributions laws; {what} is a {type(p).__name__}."
+        )
     if isinstance(p, type):
-        raise InvalidType(f"p is the class {p.__name__}; expected a law, such as {p.__name__}(...).")
+        raise InvalidType(
+            f"{what} is the class {p.__name__}; expected a law, such as {p.__name__}(...)."
+        )
     if isinstance(p, Reparameterised):
         return ReparameterisedLaw(p)
     if isinstance(p, Samplable):
         return PlainLaw(p)
     raise InvalidType(
-        f"p is a {type(p).__name__}; expected a torch.distributions law, a flow, or an object with "
-        "sample(n) and log_prob(x)."
+        f"{what} is a {type(p).__name__}; expected a torch.distributions law, a flow, or an object "
+        "with sample(n) and log_prob(x)."
     )

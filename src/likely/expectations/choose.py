@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, final
+from typing import Final, Literal, final
 
 import torch
 
@@ -28,8 +28,14 @@ from likely.expectations.mixed import Mixed
 from likely.expectations.problem import Function, Problem
 from likely.expectations.sampling import Independent
 from likely.expectations.spread import argument_spread, leaf_spread
+from likely.expectations.torch_law import TorchLaw, entries
 from likely.expectations.weak import Weak
 from likely.seeds import root_of
+
+#: entries, at most, of the points at which a pilot evaluates f at once for a weak derivative
+ROOM: Final = 2**26
+#: repetitions that tell a variance well enough, to a quarter of it
+LEAST: Final = 32
 
 
 @final
@@ -52,6 +58,8 @@ class Auto(Gradient):
     `time x sum_k variance_k / least variance_k` wins, k counting arguments, time being that of one
     estimate of n draws and its gradient. Finite supports of at most n points are summed exactly. Of
     laws whose arguments are not known, such as flows, the parameters are judged together.
+
+    Weak derivatives take part while 32 repetitions of theirs fit into memory (up to some 90 entries).
 
     The pilot evaluates f `draws x repeats` times and more for each candidate. In a loop, make one value
     `Auto(every=1000)` before it and use that at each step: it remembers its choice, for each kind of
@@ -120,7 +128,12 @@ class Auto(Gradient):
         given = self.among or (Score("none"), Score("loo"), Path(), Weak(stratified=True))
         draws = max(2, min(n, self.draws))
         pilot = pilot_seed(seed)  # all that is drawn here is drawn from it
-        candidates = [c for c in given if _applies(c, problem, min(n, draws), pilot)]
+        fits = {c: _repeats_that_fit(c, problem, draws) for c in given}
+        candidates = [
+            c
+            for c in given
+            if fits[c] >= min(LEAST, self.repeats) and _applies(c, problem, min(n, draws), pilot)
+        ]
         if not candidates:
             raise InvalidInput(f"no gradient estimator applies to {problem.law.name} and this f.")
         names = [name for name, t in arguments_of(problem.law).items() if t.requires_grad]
@@ -132,7 +145,8 @@ class Auto(Gradient):
                 for c in candidates
             ]
             return candidates[totals.index(min(totals))]
-        spreads = [argument_spread(c, problem, draws, self.repeats, pilot) for c in candidates]
+        repeats = min(self.repeats, *(fits[c] for c in candidates))
+        spreads = [argument_spread(c, problem, draws, repeats, pilot) for c in candidates]
         variances = [[spread.of(k) for k in names] for spread in spreads]
         least = [min(column) for column in zip(*variances, strict=True)]
         best = [candidates[column.index(min(column))] for column in zip(*variances, strict=True)]
@@ -164,6 +178,17 @@ def choose(
     """
     whole("n", n)
     return (auto or Auto()).choose(Problem(f, law_of(p), None, Independent()), n, root_of(seed))
+
+
+def _repeats_that_fit(candidate: Gradient, problem: Problem, draws: int) -> int:
+    """Return how many repetitions of weak derivatives fit into memory at once; others always do."""
+    if not isinstance(candidate, Weak) or not isinstance(problem.law, TorchLaw):
+        return ROOM
+    try:
+        number = entries(problem.law)[1]
+    except InvalidInput:  # it does not apply
+        return 0
+    return ROOM // max(1, evaluations(candidate, problem) * draws * number)
 
 
 def _ratio(variance: float, least: float) -> float:

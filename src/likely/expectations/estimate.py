@@ -90,6 +90,9 @@ class Estimate:
     def stderr(self) -> Float[Tensor, "*shape"]:
         """The standard error of the mean; infinite where nothing was seen, or from one draw.
 
+        So it is where every draw, or as many of each Sobol net, hit an event: they tell no spread;
+        `interval` tells what may have been missed.
+
         That of a self-normalised estimate is by the delta method: `sd(w (f - mean)) / (mean w sqrt n)`.
         """
         m = self.moments
@@ -115,9 +118,11 @@ class Estimate:
         `t + a t^2 / 3 + a^2 t^3 / 27 + a / 6` with `a = g / sqrt(units)` (Hall 1992); as g is estimated
         too, the interval is the hull of both.
 
-        For unweighted events the interval is exact (Clopper, Pearson 1934): it covers at least as often
-        as stated. So it is of units with k or k + 1 hits each, as scrambled Sobol points in one
-        dimension have: of u units, the number with k + 1 is binomial. Where no draw hit, the
+        For unweighted events the interval is that of Clopper and Pearson (1934), which covers at least
+        as often as stated; but where no draw hit, or all did, it has one end and spends all of
+        `1 - level` on it, so that it may miss 1.5 times as often where that is likely. So it is of
+        units with k or k + 1 hits each, as scrambled Sobol points in one dimension have: of u units,
+        the number with k + 1 is binomial. Where no draw hit, the
         lower end is 0 and the upper one is exact too: with `1 - level = a`, all draws missing an event
         of probability above `1 - a^(1/n)` has probability below a, so that, for `0 <= f <= most`, the
         mean is at most `most (1 - a^(1/n)) max w`, and at most `most`. Only the latter is known of
@@ -150,7 +155,8 @@ class Estimate:
         ceiling = most * min(1.0, share * self.bound) if m.b is None and m.unit == 1 else most
         nothing = m.hits == 0
         low = torch.where(nothing, 0.0, low)
-        high = torch.where(nothing, ceiling, high)
+        if m.unit == 1 or not (self.event and self._unweighted):  # else the counts have told
+            high = torch.where(nothing, ceiling, high)
         return low.to(self.dtype), high.to(self.dtype)
 
     @property

@@ -180,7 +180,7 @@ def _problem(
             raise InvalidInput("a list of proposals serves one problem; expected batched=False.")
         share = via.share_of(p)
         return Problem(f, law, via, sampling, normalise, 1 / share if share else torch.inf)
-    q = law_of(via, batched)
+    q = law_of(via, batched, "via")
     if q.batch_shape != law.batch_shape:
         raise InvalidInput(
             f"via has batch shape {tuple(q.batch_shape)}; expected that of p, {tuple(law.batch_shape)}."

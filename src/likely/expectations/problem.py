@@ -131,7 +131,13 @@ class Problem:
 
     def values(self, x: Shaped[Tensor, "n *rest"]) -> Shaped[Tensor, "n *shape"]:
         """Return f(x), checked: a tensor with one row a draw."""
+        before = None if x.is_inference() else x._version
         y = self.f(x)
+        if before is not None and x._version != before:
+            raise InvalidInput(
+                "f changes its argument in place; expected a function of the draws that leaves them as "
+                "they are: write x * 2, not x.mul_(2)."
+            )
         if not isinstance(y, Tensor):
             raise InvalidType(f"f returned a {type(y).__name__}; expected a tensor (n, ...).")
         if y.is_complex():
@@ -164,6 +170,11 @@ class Problem:
         mean = terms.mean
         if not (math.isfinite(mean.item()) if mean.ndim == 0 else mean.isfinite().all()):
             rows = int((~terms.a.isfinite()).reshape(len(terms.a), -1).any(1).sum())
+            if not rows:
+                raise InvalidInput(
+                    f"log p(x) of {self.law.name} is NaN or infinite at some of its own draws; "
+                    "expected finite log-densities: look at its parameters."
+                )
             raise InvalidInput(
                 f"f returned NaN or infinite values for {rows} of {len(terms.a)} draws; "
                 "expected finite values wherever the weight is positive."

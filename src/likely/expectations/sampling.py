@@ -85,7 +85,7 @@ class Sobol(Sampling):
     `n / replicates` points; powers of two are best. Their means are few and may be skewed
     (of x^2 under a normal law whatever n is, as all error stems from the outermost points); `interval`
     allows for it: at 95% and 16 replicates it covers 96% of x^2 and 95% of exp(x). An event in one
-    dimension leaves means of two values only, of which it is exact: it covers 96% to 99%.
+    dimension leaves means of two values only, of which it is exact: it covers 96% to 100%.
 
     Args:
         replicates: how many independent scramblings, at least 2.

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
+
+import torch
 
 from likely.errors import InvalidInput
 from likely.expectations.checks import whole
 from likely.expectations.estimate import Estimate
+
+#: how often a normal variable is within one standard deviation
+ONE_SIGMA: Final = 0.6827
 
 
 @final
 @dataclass(frozen=True)
 class rel:  # noqa: N801 (read as a word: until=rel(0.05))
     """Draw blocks until the standard error is at most `tolerance` times the mean, in every entry.
+
+    Of an event that every draw, or as many of each Sobol net, hit, half a 68% interval stands for it.
 
     Stopping when the error bar *looks* small favours samples whose variance was underestimated, so the
     mean is biased: upwards for rare events, whose early lucky hits end a run, by a relative amount of
@@ -60,4 +67,8 @@ class rel:  # noqa: N801 (read as a word: until=rel(0.05))
             return True
         if e.n < self.minimum or int(e.hits.min()) < self.hits:
             return False
-        return bool((e.stderr <= self.tolerance * e.mean.detach().abs()).all())
+        error = e.stderr
+        if error.isinf().any():  # units that all agree tell no spread, but counts of an event do
+            low, high = e.interval(ONE_SIGMA)
+            error = torch.where(error.isinf(), (high - low) / 2, error)
+        return bool((error <= self.tolerance * e.mean.detach().abs()).all())

@@ -10,9 +10,10 @@ from typing import Any, TypeAlias, final
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
+from likely.errors import InvalidInput
 from likely.flows.networks import MLP
 
 Linear: TypeAlias = Callable[[Tensor], Tensor]
@@ -122,8 +123,8 @@ class _Rows(torch.autograd.Function):
         return hidden[-1].to(x.dtype)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        _first_only()
         first, *others = ctx.network.down
         g = grad.to(ctx.network.dtype)
         for layer, h in zip(reversed(others), reversed(ctx.saved_tensors), strict=True):
@@ -149,13 +150,21 @@ class _OneRow(torch.autograd.Function):
         return h.to(x.dtype)[None]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        _first_only()
         *others, last = ctx.network.rows
         g = _weighted_sum(last, _all(grad.shape[1]), grad[0].to(ctx.network.dtype))
         for rows, active in zip(reversed(others), reversed(ctx.indices), strict=True):
             g = _weighted_sum(rows, active, g.index_select(0, active))
         return g.to(grad.dtype)[None], None
+
+
+def _first_only() -> None:
+    if torch.is_grad_enabled():
+        raise InvalidInput(
+            "frozen networks give first derivatives only; for higher ones use the flow itself, not "
+            "flow.frozen()."
+        )
 
 
 def _all(entries: int) -> Tensor:

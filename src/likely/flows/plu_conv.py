@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, final
 
 import torch
@@ -11,11 +12,13 @@ from torch import Tensor, nn
 from likely.errors import InvalidInput
 from likely.flows.bijection import Bijection
 from likely.flows.kept import Kept
-from likely.flows.plu import bounded, full_precision, plu_factor
-from likely.flows.triangular import BLOCKS, as_columns, as_images, factored_product
+from likely.flows.plu import full_precision, plu_factor
+from likely.flows.triangular import BLOCKS, as_columns, as_images, factored_product, factors
 
 # From this size on, forming the matrix costs more than applying its factors to few pixels.
 LARGE = 128
+# A log|s| nearer to its bound, relatively, has next to no gradient.
+STEEPEST = 0.99
 
 
 class Frozen(NamedTuple):
@@ -44,8 +47,8 @@ class PLUConv(Bijection):
         bound: of `|log|s_i||`.
 
     Raises:
-        InvalidInput: channels is less than 1; weight is singular or of another shape; x has other
-            channels.
+        InvalidInput: channels is less than 1, bound not positive and finite; weight is singular, of
+            another shape, or has a pivot beyond the bound; x has other channels.
 
     Reference: Kingma, Dhariwal 2018, "Glow", section 3.2.
 
@@ -66,15 +69,25 @@ class PLUConv(Bijection):
         bound: float = 8.0,
     ) -> None:
         super().__init__()
-        if channels < 1 or not bound > 0:
-            raise InvalidInput(f"channels is {channels}, bound {bound}; expected both to be positive.")
+        if channels < 1 or not 0 < bound < math.inf:
+            raise InvalidInput(
+                f"channels is {channels}, bound {bound}; expected both to be positive and finite."
+            )
+        given = weight is not None
         if weight is None:
             weight = nn.init.orthogonal_(torch.empty(channels, channels))
         if weight.shape != (channels, channels):
             raise InvalidInput(f"weight has shape {tuple(weight.shape)}; expected {(channels,) * 2}.")
         P, L, U, s = plu_factor(weight.detach())  # noqa: N806
         self.channels, self.bound = channels, bound
-        raw = bound * (s.abs().log() / bound).clamp(-0.99, 0.99).atanh()
+        share = s.abs().log() / bound
+        most = float(share.abs().max())
+        if given and not most < STEEPEST:
+            raise InvalidInput(
+                f"weight has pivots s with |log|s|| up to {bound * most:.3g}; expected less than "
+                f"{STEEPEST} of bound={bound:g}. Give a larger bound."
+            )
+        raw = bound * share.clamp(-STEEPEST, STEEPEST).atanh()
         #: below the diagonal L, above it U, on it the unbounded log|s|
         self.packed = nn.Parameter(L.tril(-1) + U + raw.diag())
         # P x = x[permutation]
@@ -115,10 +128,7 @@ class PLUConv(Bijection):
         return self._product(lower, upper)
 
     def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return L, U + diag(s) and log|s|."""
-        log_s = bounded(self.packed.diagonal(), self.bound)
-        one, s = torch.ones_like(log_s).diag(), (self.sign * log_s.exp()).diag()
-        return self.packed.tril(-1) + one, self.packed.triu(1) + s, log_s
+        return factors(self.packed, self.sign, self.bound)
 
     def _product(self, lower: Tensor, upper: Tensor) -> Tensor:
         # Its gradient is several times faster than that of indexing.

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
     from likely.flows.bijection import Bijection
 
 
 def recomputed(parts: Sequence[Bijection], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `f_n o ... o f_1 (x)` and its log-determinant, keeping only the output for the gradient.
+    """Return `f_n o ... o f_1 (x)` and its log-determinant, keeping only x and z for the gradient.
+
+    For a second derivative the chain is applied again to x, with the ordinary graph.
 
     Reference: Gomez, Ren, Urtasun, Grosse 2017, "The reversible residual network".
     """
@@ -39,20 +40,23 @@ class Recomputed(torch.autograd.Function):
             if kind != "meta"
             else None
         )
-        total = x.new_zeros(x.shape[0])
-        for part in parts:
-            x, log_det = part.forward_and_log_det(x)
-            total = total + log_det
-        ctx.save_for_backward(x)
-        return x, total
+        z, total = applied(parts, x)
+        ctx.save_for_backward(x, z)
+        return z, total
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g: Tensor, g_log_det: Tensor) -> tuple[Tensor | None, ...]:
         """Walk back: invert a part, apply it again with a graph, differentiate, forget the graph."""
-        (z,) = ctx.saved_tensors
+        x, z = ctx.saved_tensors
         gradients: list[tuple[Tensor | None, ...]] = []
         kind, dtype, enabled = ctx.autocast
+        if torch.is_grad_enabled():  # a second derivative is prepared
+            wanted = [x, *(p for part in ctx.parts for p in part.parameters())]
+            with torch.autocast(kind, dtype, enabled=enabled):
+                outputs = applied(ctx.parts, x)
+            free = [t for t in wanted if t.requires_grad]
+            each = iter(vjp(outputs, (g, g_log_det), free, create_graph=True))
+            return None, *(next(each) if t.requires_grad else None for t in wanted)
         for part in reversed(ctx.parts):
             weights = list(part.parameters())
             free = [p for p in weights if p.requires_grad]
@@ -61,6 +65,15 @@ class Recomputed(torch.autograd.Function):
             of_weights = iter(found)
             gradients.append(tuple(next(of_weights) if p.requires_grad else None for p in weights))
         return None, g, *(one for part in reversed(gradients) for one in part)
+
+
+def applied(parts: Sequence[Bijection], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Apply the parts in turn."""
+    total = x.new_zeros(x.shape[0])
+    for part in parts:
+        x, log_det = part.forward_and_log_det(x)
+        total = total + log_det
+    return x, total
 
 
 @singledispatch
@@ -89,10 +102,17 @@ def step_back(
 
 
 def vjp(
-    outputs: Sequence[Tensor], gradients: Sequence[Tensor], inputs: Sequence[Tensor]
+    outputs: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    create_graph: bool = False,
 ) -> Sequence[Tensor | None]:
     """Return the gradients that reach the inputs, None where none does."""
     pairs = [(out, g) for out, g in zip(outputs, gradients, strict=True) if out.requires_grad]
     return torch.autograd.grad(
-        [out for out, _ in pairs], inputs, [g for _, g in pairs], allow_unused=True
+        [out for out, _ in pairs],
+        inputs,
+        [g for _, g in pairs],
+        create_graph=create_graph,
+        allow_unused=True,
     )

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from likely.flows.plu import bounded
+from likely.flows.reversible import vjp
 
 # Four block rows leave out 3/8 of the work; more make the products too small to be fast.
 BLOCKS = 4
@@ -25,7 +25,7 @@ class FactoredProduct(torch.autograd.Function):
     def forward(
         packed: Tensor, sign: Tensor, permutation: Tensor, bound: float, x: Tensor
     ) -> tuple[Tensor, ...]:
-        """Return z, log|s|, and for the gradient s, both corners, and the columns x, h."""
+        """Return z, log|s|, and for the gradient s, both corners, and `(U + diag(s)) x` as columns."""
         log_s = bounded(packed.diagonal(), bound)
         s = sign * log_s.exp()
         # The blocks on the diagonal of L and of U + diag(s); all other blocks are those of `packed`.
@@ -33,29 +33,30 @@ class FactoredProduct(torch.autograd.Function):
         lower, upper = corners.tril(-1), corners.triu(1)
         lower.diagonal(dim1=1, dim2=2).fill_(1)
         upper.diagonal(dim1=1, dim2=2).copy_(s.view(BLOCKS, -1))
-        columns = as_columns(x)
-        h = _upper_times(upper, packed, columns)
+        h = _upper_times(upper, packed, as_columns(x))
         z = _lower_times(lower, packed, h).index_select(0, permutation)
-        return as_images(z, x.shape), log_s, s, lower, upper, columns, h
+        return as_images(z, x.shape), log_s, s, lower, upper, h
 
     @staticmethod
     def setup_context(
         ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, float, Tensor], output: tuple[Tensor, ...]
     ) -> None:
-        """Keep the factors and the columns."""
-        packed, _, permutation, ctx.bound, x = inputs
-        ctx.shape = x.shape
-        ctx.save_for_backward(packed, permutation, *output[1:])
+        """Keep the factors, x and h."""
+        packed, sign, permutation, ctx.bound, x = inputs
+        ctx.save_for_backward(packed, sign, permutation, x, *output[1:])
         ctx.mark_non_differentiable(*output[2:])
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: Any, g_z: Tensor | None, g_log_s: Tensor | None, *_: None
-    ) -> tuple[Tensor, None, None, None, Tensor]:
+    ) -> tuple[Tensor | None, None, None, None, Tensor | None]:
         """Return the gradients of the packed matrix and of x."""
-        packed, permutation, log_s, s, lower, upper, x, h = ctx.saved_tensors
+        packed, sign, permutation, images, log_s, s, lower, upper, h = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative is prepared: the matrix itself gives it
+            g_packed, g_x = _ordinary(packed, sign, permutation, ctx.bound, images, g_z, g_log_s)
+            return g_packed, None, None, None, g_x
+        x = as_columns(images)
         g = torch.zeros_like(x)
         if g_z is not None:
             swapped = g_z.transpose(0, 1)
@@ -77,7 +78,7 @@ class FactoredProduct(torch.autograd.Function):
         # dlog|s|/dr = 1 - (log|s| / bound)^2, as log|s| = bound tanh(r / bound)
         g_s.mul_(s).add_(0 if g_log_s is None else g_log_s).mul_(1 - (log_s / ctx.bound).square())
         g_x = _lower_times(upper.mT, packed.mT, g_h)
-        return g_packed, None, None, None, as_images(g_x, ctx.shape)
+        return g_packed, None, None, None, as_images(g_x, images.shape)
 
 
 def factored_product(
@@ -102,6 +103,33 @@ def factored_product(
     """
     made = FactoredProduct.apply(packed, sign, permutation, bound, x)  # type: ignore[no-untyped-call]
     return made[0], made[1]
+
+
+def factors(packed: Tensor, sign: Tensor, bound: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return L, U + diag(s) and log|s| of a packed matrix, with their graph."""
+    log_s = bounded(packed.diagonal(), bound)
+    one, s = torch.ones_like(log_s).diag(), (sign * log_s.exp()).diag()
+    return packed.tril(-1) + one, packed.triu(1) + s, log_s
+
+
+def _ordinary(
+    packed: Tensor,
+    sign: Tensor,
+    permutation: Tensor,
+    bound: float,
+    x: Tensor,
+    g_z: Tensor | None,
+    g_log_s: Tensor | None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of the packed matrix and of x, with a graph of their own."""
+    lower, upper, log_s = factors(packed, sign, bound)
+    matrix = (lower @ upper).index_select(0, permutation)
+    z = as_images(matrix @ as_columns(x), x.shape)
+    pairs = [(out, g) for out, g in ((z, g_z), (log_s, g_log_s)) if g is not None]
+    wanted = [t for t in (packed, x) if t.requires_grad]
+    found = iter(vjp([out for out, _ in pairs], [g for _, g in pairs], wanted, create_graph=True))
+    g_packed, g_x = (next(found) if t.requires_grad else None for t in (packed, x))
+    return g_packed, g_x
 
 
 def as_columns(x: Tensor) -> Tensor:
