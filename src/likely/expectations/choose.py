@@ -59,7 +59,8 @@ class Auto(Gradient):
     estimate of n draws and its gradient. Finite supports of at most n points are summed exactly. Of
     laws whose arguments are not known, such as flows, the parameters are judged together.
 
-    Weak derivatives take part while 32 repetitions of theirs fit into memory (up to some 90 entries).
+    Weak derivatives take part while 32 repetitions of theirs fit into memory: with a pilot of 16 draws,
+    up to 256 entries where one argument is differentiated, 181 where two are.
 
     The pilot evaluates f `draws x repeats` times and more for each candidate. In a loop, make one value
     `Auto(every=1000)` before it and use that at each step: it remembers its choice, for each kind of
@@ -135,7 +136,10 @@ class Auto(Gradient):
             if fits[c] >= min(LEAST, self.repeats) and _applies(c, problem, min(n, draws), pilot)
         ]
         if not candidates:
-            raise InvalidInput(f"no gradient estimator applies to {problem.law.name} and this f.")
+            raise InvalidInput(
+                f"no gradient estimator applies to {problem.law.name} and this f, or its pilot does "
+                "not fit into memory; name one, such as grad='score' or 'weak'."
+            )
         names = [name for name, t in arguments_of(problem.law).items() if t.requires_grad]
         if not names:
             repeats = max(2, self.repeats // 4)

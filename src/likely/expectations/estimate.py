@@ -122,11 +122,12 @@ class Estimate:
         as often as stated; but where no draw hit, or all did, it has one end and spends all of
         `1 - level` on it, so that it may miss 1.5 times as often where that is likely. So it is of
         units with k or k + 1 hits each, as scrambled Sobol points in one dimension have: of u units,
-        the number with k + 1 is binomial. Where no draw hit, the
-        lower end is 0 and the upper one is exact too: with `1 - level = a`, all draws missing an event
-        of probability above `1 - a^(1/n)` has probability below a, so that, for `0 <= f <= most`, the
-        mean is at most `most (1 - a^(1/n)) max w`, and at most `most`. Only the latter is known of
-        weights without a bound.
+        the number with k + 1 is binomial.
+
+        Where none of n independent draws hit, the lower end is 0 and the upper one holds at the level:
+        with `1 - level = a`, they all miss an event of probability above `1 - a^(1/n)` with probability
+        below a, so that, for `0 <= f <= most`, the mean is at most `most (1 - a^(1/n)) max w`, and at
+        most `most`. Only the latter is known of weights without a bound.
 
         Args:
             level: how often such intervals cover the truth.
@@ -148,8 +149,8 @@ class Estimate:
         high = mean - error * _unskewed(m, -quantile).clamp(max=-quantile)
         if self.event:
             if self._unweighted:
-                bottom, top = _counted(m, alpha)
-                low, high = torch.where(_even(m), bottom, low), torch.where(_even(m), top, high)
+                (bottom, top), even = _counted(m, alpha), _even(m)
+                low, high = torch.where(even, bottom, low), torch.where(even, top, high)
             low, high = low.clamp(min=0), high.clamp(max=1)
         share = -math.expm1(math.log(alpha) / m.n)
         ceiling = most * min(1.0, share * self.bound) if m.b is None and m.unit == 1 else most

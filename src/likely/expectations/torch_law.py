@@ -15,7 +15,7 @@ from likely.errors import InvalidInput
 from likely.expectations.law import Law
 from likely.seeds import borrowed_global_state
 
-#: families that torch draws by one function that takes a generator: the same draws in half the time
+#: families that torch draws by one function that takes a generator: no global state is borrowed
 GENERATED: Final[
     dict[type[Distribution], Callable[[Any, tuple[int, ...], torch.Generator], Tensor]]
 ] = {

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from likely.errors import InvalidInput
 from likely.flows.networks import draws
-from likely.flows.reversible import recomputed
+from likely.flows.reversible import applied, recomputed
 
 
 class Bijection(nn.Module, ABC):
@@ -52,8 +52,9 @@ class Chain(Bijection):
 
     Args:
         parts: the bijections, first to last.
-        reversible: whether the backward pass recomputes. It needs parts without dropout, and does not
-            give gradients of gradients. A compiled graph plans its memory itself and ignores this.
+        reversible: whether the backward pass recomputes. It needs parts without dropout.
+            Gradients of gradients go by the ordinary graph. A compiled graph plans its memory itself
+            and ignores this.
 
     Raises:
         InvalidInput: there are no parts, or a reversible chain draws random numbers.
@@ -76,11 +77,7 @@ class Chain(Bijection):
         """Apply the parts first to last."""
         if self.reversible and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return recomputed(cast(Sequence[Bijection], self.parts), x)
-        total = x.new_zeros(x.shape[0])
-        for part in cast(Iterable[Bijection], self.parts):
-            x, log_det = part.forward_and_log_det(x)
-            total = total + log_det
-        return x, total
+        return applied(cast(Sequence[Bijection], self.parts), x)
 
     def inverse_and_log_det(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Apply the inverses last to first."""

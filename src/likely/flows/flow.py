@@ -95,6 +95,7 @@ class Flow(ExactDensity):
 
         Raises:
             InvalidType: dtype is not a floating-point type.
+            InvalidInput: of the copy, when a second derivative is prepared (`create_graph=True`).
         """
         if dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
             raise InvalidType(f"dtype is {dtype!r}; expected a floating-point type, as torch.bfloat16.")

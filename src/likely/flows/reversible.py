@@ -1,4 +1,4 @@
-"""Gradients of a chain of bijections from its output alone."""
+"""Gradients of a chain of bijections, from its output."""
 
 from __future__ import annotations
 
@@ -103,12 +103,16 @@ def step_back(
 
 def vjp(
     outputs: Sequence[Tensor],
-    gradients: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
     inputs: Sequence[Tensor],
     create_graph: bool = False,
 ) -> Sequence[Tensor | None]:
     """Return the gradients that reach the inputs, None where none does."""
-    pairs = [(out, g) for out, g in zip(outputs, gradients, strict=True) if out.requires_grad]
+    pairs = [
+        (out, g)
+        for out, g in zip(outputs, gradients, strict=True)
+        if out.requires_grad and g is not None
+    ]
     return torch.autograd.grad(
         [out for out, _ in pairs],
         inputs,

@@ -125,9 +125,8 @@ def _ordinary(
     lower, upper, log_s = factors(packed, sign, bound)
     matrix = (lower @ upper).index_select(0, permutation)
     z = as_images(matrix @ as_columns(x), x.shape)
-    pairs = [(out, g) for out, g in ((z, g_z), (log_s, g_log_s)) if g is not None]
     wanted = [t for t in (packed, x) if t.requires_grad]
-    found = iter(vjp([out for out, _ in pairs], [g for _, g in pairs], wanted, create_graph=True))
+    found = iter(vjp((z, log_s), (g_z, g_log_s), wanted, create_graph=True))
     g_packed, g_x = (next(found) if t.requires_grad else None for t in (packed, x))
     return g_packed, g_x
 
