@@ -123,3 +123,36 @@ def test_a_table_of_entries_is_enumerated_in_its_shape_alone_and_in_a_batch() ->
     many = d.Independent(d.Bernoulli(p), 2)
     together = expect(f, many, 1, grad="enumerate", batched=True).mean
     torch.testing.assert_close(together, truth, rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("tiny", [0.0, 1e-30, 1e-8, 0.25, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_masses_near_zero_and_one_are_not_clamped(tiny: float, dtype: torch.dtype) -> None:
+    # torch clamps the log-probabilities that it makes of probabilities: at 1.2e-7 in float32.
+    p = torch.tensor([tiny, 0.5], dtype=dtype, requires_grad=True)
+    truth = torch.tensor([tiny], dtype=dtype).double().item()
+    coins = d.Bernoulli(p)
+    found = exact(lambda b: b.double().prod(1), coins)
+    assert found.item() == pytest.approx(truth / 2, rel=1e-15, abs=0)
+    slopes = torch.autograd.grad(found, p, create_graph=True)[0]
+    assert slopes.tolist() == pytest.approx([0.5, truth], rel=1e-6, abs=0)
+    assert torch.autograd.grad(slopes[0], p)[0].tolist() == [0, 1]
+    coins.log_prob(torch.zeros(2, dtype=dtype))  # keeps the clamped logits in the law
+    assert exact(lambda b: b.double().prod(1), coins).item() == found.item()
+    faces = torch.tensor([tiny, 1 - tiny], dtype=dtype, requires_grad=True)
+    one_hot = d.Independent(d.OneHotCategorical(faces.expand(2, 2)), 1)
+    both = [lambda k: (k == 0).double(), lambda k: k[:, 0, 0].double()]
+    for law, f in zip([d.Categorical(faces), one_hot], both, strict=True):
+        made = expect(f, law, n=1, grad="enumerate")
+        assert made.mean.item() == pytest.approx(truth, rel=1e-6, abs=0)
+        slope = torch.autograd.grad(made.mean, faces)[0]
+        assert (slope[0] - slope[1]).item() == pytest.approx(1, rel=1e-6)
+
+
+def test_masses_of_logits_keep_their_smaller_side() -> None:
+    logits = torch.tensor([20.0, -20.0], requires_grad=True)
+    found = exact(lambda b: (1 - b[:, 0]) * b[:, 1], d.Bernoulli(logits=logits))
+    truth = 1 / (1 + math.exp(20)) ** 2
+    assert found.item() == pytest.approx(truth, rel=1e-6)
+    slopes = torch.autograd.grad(found, logits)[0]
+    assert slopes.tolist() == pytest.approx([-truth, truth], rel=1e-6)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor
+from torch.distributions import Bernoulli, Categorical, OneHotCategorical
 
 from likely.errors import InvalidInput
 from likely.expectations.gradient import Block, Gradient
@@ -47,16 +49,45 @@ class Enumerate(Gradient):
 
         def block(n: int, seed: int) -> Terms:
             values = problem.values(x)
-            a, total = weighed(values, log_prob_inside(problem.law, x))
+            a, total = weighed(values, masses(problem.law, x))
             return Terms(a, total, values.dtype, exact=True)
 
         return block
 
 
-def weighed(values: Tensor, log_p: Tensor) -> tuple[Tensor, Tensor]:
+def _of_bernoulli(p: Bernoulli, x: Tensor) -> Tensor:
+    if p._param is vars(p).get("logits"):
+        return torch.sigmoid((2 * x - 1) * p.logits.double())
+    return torch.addcmul(1 - x, 2 * x - 1, p.probs.double())
+
+
+def _of_categorical(p: Categorical, x: Tensor) -> Tensor:
+    mass = p.probs.double().expand(len(x), *p.batch_shape, -1)
+    return mass.gather(-1, x.expand(mass.shape[:-1])[..., None])[..., 0]
+
+
+#: masses of the entries of points; log-masses made of probabilities are clamped by torch near 0 and 1
+MASSES: Final[dict[type[Any], Callable[[Any, Tensor], Tensor]]] = {
+    Bernoulli: _of_bernoulli,
+    Categorical: _of_categorical,
+    OneHotCategorical: lambda p, x: (x * p.probs.double()).sum(-1),
+}
+
+
+def masses(law: Law, x: Tensor) -> Tensor:
+    """Return p(x) of points of the support of a law, `(points, *batch)`, in float64."""
+    base, lead = innermost(law), 1 + len(law.batch_shape)
+    rule = MASSES.get(type(base))
+    if rule is None:
+        return log_prob_inside(law, x).double().exp()
+    each = rule(base, x)
+    return each.flatten(lead).prod(-1) if each.ndim > lead else each
+
+
+def weighed(values: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
     """Return `p f` of every point, in float64, and their sum; f may be anything where p is 0."""
     f = floating(values)
-    mass = over(log_p.double().exp(), f)
+    mass = over(mass, f)
     a = mass * f
     total = a.sum(0)
     if not (math.isfinite(total.item()) if total.ndim == 0 else total.isfinite().all()):

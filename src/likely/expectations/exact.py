@@ -10,13 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from likely.expectations.adapter import law_of
-from likely.expectations.enumeration import support_of, support_size, weighed
+from likely.expectations.enumeration import masses, support_of, support_size, weighed
 from likely.expectations.law import AnyLaw
 from likely.expectations.linear import with_slopes
 from likely.expectations.problem import Function, Problem
 from likely.expectations.quadrature import Quadrature
 from likely.expectations.sampling import Independent
-from likely.expectations.torch_law import log_prob_inside
 
 
 @runtime_checkable
@@ -63,7 +62,7 @@ def exact(f: Function, p: AnyLaw | Tractable, *, rtol: float = 1e-11) -> Float[T
     if support_size(law) < math.inf:
         x = support_of(problem)
         values = problem.values(x)
-        total = weighed(values, log_prob_inside(law, x))[1]
+        total = weighed(values, masses(law, x))[1]
         return total.to(values.dtype if values.dtype.is_floating_point else torch.float64)
     work = Quadrature(problem, rtol)
     total = work.value()
