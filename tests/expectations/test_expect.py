@@ -12,7 +12,7 @@ from torch import distributions as d
 from torch.distributions import Bernoulli, Normal, Poisson, Uniform
 
 from likely import expect, flows
-from likely.errors import InvalidInput, InvalidType
+from likely.errors import InvalidInput, InvalidType, LikelyError
 from likely.expectations import Antithetic, Mixed, Mixture, Path, Score, Sobol, law_of, rel
 from likely.expectations.torch_law import GENERATED
 
@@ -338,3 +338,18 @@ def test_messages_name_what_is_wrong() -> None:
     p = Bernoulli(logits=torch.tensor(math.inf, requires_grad=True))
     with pytest.raises(InvalidInput, match=r"log p\(x\) of Bernoulli is NaN"):
         expect(lambda x: x, p, n=4, grad="score")
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"grad": Score}, "grad is the class Score; expected"),
+        ({"grad": "score", "baseline": Score}, "baseline is the class Score"),
+        ({"via": Normal}, "via is the class Normal"),
+        ({"until": rel(0.1, block=1001), "sampling": Sobol()}, "1001 draws at once .*block.*16"),
+        ({"n": 4096, "block": 1001, "sampling": Sobol()}, "1001 draws at once .*block.*16"),
+    ],
+)
+def test_messages_speak_of_what_was_given(given: dict, message: str) -> None:
+    with pytest.raises(LikelyError, match=message):
+        expect(torch.square, Normal(torch.zeros((), requires_grad=True), 1.0), **given)

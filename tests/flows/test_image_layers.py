@@ -177,7 +177,7 @@ def test_scales_of_affine_couplings_are_bounded():
     [
         (lambda: ActNorm(0), "channels is 0"),
         (lambda: ActNorm(3)(torch.ones(2, 4, 1, 1)), r"expected \(B, 3, ...\)"),
-        (lambda: Squeeze(0), "blocks are 0 by 2"),
+        (lambda: Squeeze(0), "height is 0"),
         (lambda: Squeeze()(torch.ones(1, 1, 3, 4)), "H a multiple of 2"),
         (lambda: Squeeze().inverse(torch.ones(1, 3, 3, 4)), "C a multiple of 4"),
         (lambda: FactorOut((3, 2, 2), 3, Reshape((1,), (1,))), "1 to C - 1"),
@@ -187,8 +187,8 @@ def test_scales_of_affine_couplings_are_bounded():
         (lambda: flows.Checkerboard(2), "moved is 2"),
         (lambda: flows.Spline(bins=1), "bins=1"),
         (lambda: flows.Affine(bound=0.0), "bound is 0"),
-        (lambda: flows.ConvNet(1, 0), "outputs=0"),
-        (lambda: flows.ResidualConvNet(1, 1, depth=0), "depth=0"),
+        (lambda: flows.ConvNet(1, 0), "outputs is 0"),
+        (lambda: flows.ResidualConvNet(1, 1, depth=0), "depth is 0"),
     ],
 )
 def test_bad_arguments(make, message):

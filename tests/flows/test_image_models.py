@@ -1,5 +1,6 @@
 """RealNVP and Glow: any size, saved and loaded, trained with less memory, compiled, in float32."""
 
+import math
 import warnings
 
 import pytest
@@ -93,6 +94,26 @@ def test_saved_and_loaded(trained, tmp_path, name):
     assert again.config == flow.config and torch.equal(again.log_prob(x), flow.log_prob(x))
 
 
+@pytest.mark.parametrize("name", [*MODELS, "nice", "nsf", "masked"])
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+def test_infinite_entries_have_no_density_and_touch_nothing_else(trained, name, value):
+    vectors = {"nice": flows.nice, "nsf": flows.nsf}
+    make = MODELS | {k: lambda shape, of=of: of(shape, width=8) for k, of in vectors.items()}
+    make["masked"] = lambda shape: flows.masked(shape, width=8, bins=5)
+    shape = (4,) if name == "nsf" else (2, 4, 6)
+    flow = trained(make[name](shape))
+    x = images(shape, n=3)
+    others = flow.log_prob(x)[[0, 2]]
+    x[1].view(-1)[3] = value
+    log_p = flow.log_prob(x)
+    assert log_p[1] == -math.inf and log_p[[0, 2]].isfinite().all()
+    torch.testing.assert_close(log_p[[0, 2]], others, rtol=1e-5, atol=1e-4)
+    log_p[[0, 2]].sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in flow.parameters())
+    x[1].view(-1)[3] = math.nan
+    assert flow.log_prob(x).isnan().tolist() == [False, True, False]
+
+
 def test_an_untrained_model_says_so_in_evaluation(tmp_path):
     flow = flows.glow((1, 4, 4), steps=1, width=4)
     for call in (lambda: flow.eval().log_prob(images((1, 4, 4))), lambda: flow.train().sample(1)):
@@ -170,7 +191,7 @@ def test_log_prob_and_its_gradient_compile_whole(trained, kind):
         (lambda: flows.glow((1, 4, 4), steps=0), "steps is 0"),
         (lambda: flows.glow((1, 4, 4), coupling="additive"), "coupling is 'additive'"),
         (lambda: flows.glow((1, 4, 4), preprocess="whiten"), "preprocess is 'whiten'"),
-        (lambda: flows.glow((1, 4, 4), width=0), "width=0"),
+        (lambda: flows.glow((1, 4, 4), width=0), "width is 0"),
         (lambda: flows.realnvp((1, 4, 4), levels=0), "levels is 0"),
     ],
 )

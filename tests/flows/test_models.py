@@ -55,8 +55,8 @@ def test_dropout_reaches_every_network(randomize):
         ({"couplings": 0}, "2 couplings"),
         ({"split": "thirds"}, "split is 'thirds'"),
         ({"first": 2}, "first 2"),
-        ({"width": 0}, "width=0"),
-        ({"depth": 0}, "depth=0"),
+        ({"width": 0}, "width is 0"),
+        ({"depth": 0}, "depth is 0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
     ],
 )

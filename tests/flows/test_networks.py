@@ -29,7 +29,7 @@ def test_mlp_starts_at_zero_and_can_learn():
 
 @pytest.mark.parametrize("sizes", [(0, 2, 5, 1), (3, 0, 5, 1), (3, 2, 0, 1), (3, 2, 5, 0)])
 def test_mlp_refuses_sizes_below_one(sizes):
-    with pytest.raises(InvalidInput, match="at least 1"):
+    with pytest.raises(InvalidInput, match="is 0; expected an integer of 1 or more"):
         MLP(*sizes)
 
 

@@ -10,9 +10,9 @@ from typing import Literal, TypeAlias, cast
 import torch
 from torch import Tensor
 
+from likely.checks import whole
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.adapter import law_of
-from likely.expectations.checks import whole
 from likely.expectations.law import AnyLaw
 from likely.expectations.mixture import Mixture
 from likely.expectations.names import root_of

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from likely.checks import kind
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.problem import Problem, floating, over
 from likely.expectations.scores import scores_of
@@ -178,7 +179,7 @@ def baseline_of(given: str | float | Tensor | Baseline) -> Baseline:
             raise InvalidInput(f"baseline is {given!r}; expected one of {sorted(named)} or a number.")
         return named[given]
     if not isinstance(given, int | float | Tensor):
-        raise InvalidType(f"baseline is a {type(given).__name__}; expected a name or a number.")
+        raise InvalidType(f"baseline is {kind(given)}; expected a name or a number.")
     return Constant(given)
 
 

@@ -9,10 +9,10 @@ from typing import Final, Literal, final
 
 import torch
 
+from likely.checks import whole
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.adapter import law_of
 from likely.expectations.arguments import arguments_of
-from likely.expectations.checks import whole
 from likely.expectations.cost import evaluations, seconds
 from likely.expectations.enumeration import Enumerate, support_size
 from likely.expectations.gradient import (

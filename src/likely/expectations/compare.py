@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from likely.checks import whole
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.adapter import law_of
-from likely.expectations.checks import whole
 from likely.expectations.cost import evaluations, seconds
 from likely.expectations.gradient import Gradient
 from likely.expectations.law import AnyLaw

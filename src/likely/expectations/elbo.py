@@ -9,10 +9,10 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from likely.checks import whole
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.adapter import law_of
 from likely.expectations.baselines import Baseline
-from likely.expectations.checks import whole
 from likely.expectations.enumeration import Enumerate
 from likely.expectations.estimate import Estimate
 from likely.expectations.expect import expect

@@ -11,11 +11,11 @@ import torch
 from joblib import Parallel, delayed
 from torch import Tensor
 
+from likely.checks import whole
 from likely.density import evaluating
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.adapter import law_of
 from likely.expectations.baselines import Baseline
-from likely.expectations.checks import whole
 from likely.expectations.estimate import Estimate
 from likely.expectations.gradient import Block, Gradient, Values
 from likely.expectations.law import AnyLaw, Law

@@ -6,6 +6,7 @@ from typing import Final
 
 from torch import Tensor
 
+from likely.checks import kind
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.baselines import Baseline
 from likely.expectations.choose import Auto
@@ -45,7 +46,7 @@ def gradient_of(
     if isinstance(grad, Gradient):
         return grad
     if not isinstance(grad, str):
-        raise InvalidType(f"grad is a {type(grad).__name__}; expected a name or an estimator.")
+        raise InvalidType(f"grad is {kind(grad)}; expected a name or an estimator, such as Path().")
     if grad not in NAMED:
         raise InvalidInput(f"grad is {grad!r}; expected None or one of {['score', *NAMED]}.")
     return NAMED[grad]

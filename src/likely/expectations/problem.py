@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from likely.checks import function
 from likely.errors import InvalidInput, InvalidType
-from likely.expectations.checks import function
 from likely.expectations.estimate import Estimate
 from likely.expectations.law import Law
 from likely.expectations.moments import Block, average

@@ -12,8 +12,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, MultivariateNormal
 
+from likely.checks import whole
 from likely.errors import InvalidInput
-from likely.expectations.checks import whole
 from likely.expectations.law import Law
 from likely.expectations.torch_law import TorchLaw, entries
 from likely.seeds import generator_for
@@ -108,7 +108,10 @@ class Sobol(Sampling):
     def unit(self, n: int) -> int:
         """The points of one replicate."""
         if n % self.replicates:
-            raise InvalidInput(f"n is {n}; expected a multiple of the {self.replicates} replicates.")
+            raise InvalidInput(
+                f"{n} draws at once (n, or the block where draws come in blocks); expected a multiple "
+                f"of the {self.replicates} replicates."
+            )
         return n // self.replicates
 
     def draw(self, law: Law, n: int, seed: int, attached: bool) -> Tensor:

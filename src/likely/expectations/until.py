@@ -7,8 +7,8 @@ from typing import Final, final
 
 import torch
 
+from likely.checks import whole
 from likely.errors import InvalidInput
-from likely.expectations.checks import whole
 from likely.expectations.estimate import Estimate
 
 #: how often a normal variable is within one standard deviation

@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from likely.checks import whole
 from likely.errors import InvalidInput
 from likely.flows.bijection import Bijection
 
@@ -45,8 +46,7 @@ class ActNorm(Bijection):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        if channels < 1:
-            raise InvalidInput(f"channels is {channels}; expected at least 1.")
+        whole("channels", channels)
         self.bias = nn.Parameter(torch.zeros(channels))
         self.log_scale = nn.Parameter(torch.zeros(channels))
         # A plain attribute, as a compiled graph cannot branch on the value of a tensor.

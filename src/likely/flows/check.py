@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from likely.checks import kind, tensor
+from likely.errors import InvalidType
 from likely.flows.bijection import Bijection, Chain
 from likely.flows.flow import Flow
 from likely.flows.squeeze import FactorOut
@@ -59,6 +61,9 @@ def check(flow_or_bijection: Flow | Bijection, x: Float[Tensor, "batch *event"])
         flow_or_bijection: what to check; it is left as it was.
         x: a few rows of data.
 
+    Raises:
+        InvalidType: it is neither a flow nor a bijection, or x is no floating-point tensor.
+
     Returns:
         The largest errors, and those of each layer.
 
@@ -71,6 +76,9 @@ def check(flow_or_bijection: Flow | Bijection, x: Float[Tensor, "batch *event"])
     bijection = (
         flow_or_bijection.bijection if isinstance(flow_or_bijection, Flow) else flow_or_bijection
     )
+    if not isinstance(bijection, Bijection):
+        raise InvalidType(f"{kind(bijection)} was given; expected a flow or a bijection.")
+    tensor("x", x)
     # In training mode dropout would make another map of each call.
     native = copy.deepcopy(bijection).eval().requires_grad_(False)
     given = x.detach().to(next(bijection.parameters(), x).dtype)

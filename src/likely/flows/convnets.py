@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from likely.errors import InvalidInput
+from likely.checks import sizes
 from likely.flows.networks import Dropout
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -39,7 +39,7 @@ class ConvNet(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, width: int = 128) -> None:
         super().__init__()
-        _check_sizes(inputs=inputs, outputs=outputs, width=width)
+        sizes(inputs=inputs, outputs=outputs, width=width)
         self.first = nn.Conv2d(inputs, width, 3, padding=1)
         self.middle = nn.Conv2d(width, width, 1)
         self.out = zeroed(nn.Conv2d(width, outputs, 3, padding=1))
@@ -88,7 +88,7 @@ class ResidualConvNet(nn.Module):
         size: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        _check_sizes(inputs=inputs, outputs=outputs, width=width, depth=depth)
+        sizes(inputs=inputs, outputs=outputs, width=width, depth=depth)
         self.first = nn.Conv2d(inputs, width, 3, padding=1)
         self.spread = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth))
         self.gates = nn.ModuleList(nn.Conv2d(width, 2 * width, 1) for _ in range(depth))
@@ -126,7 +126,7 @@ class PooledConvNet(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, width: int = 64) -> None:
         super().__init__()
-        _check_sizes(inputs=inputs, outputs=outputs, width=width)
+        sizes(inputs=inputs, outputs=outputs, width=width)
         self.first = nn.Conv2d(inputs, width, 3, padding=1)
         self.middle = nn.Conv2d(width, width, 3, padding=1)
         self.out = zeroed(nn.Linear(width, outputs))
@@ -149,9 +149,3 @@ def zeroed(layer: Layer) -> Layer:
     for p in layer.parameters():
         nn.init.zeros_(p)
     return layer
-
-
-def _check_sizes(**sizes: int) -> None:
-    if min(sizes.values()) < 1:
-        given = ", ".join(f"{name}={size}" for name, size in sizes.items())
-        raise InvalidInput(f"network sizes are {given}; expected each to be at least 1.")

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from likely.errors import InvalidInput, InvalidType
+from likely.checks import tensor
+from likely.errors import InvalidInput
 
 
 class ExactDensity(nn.Module, ABC):
@@ -59,8 +60,7 @@ class ExactDensity(nn.Module, ABC):
 
     def check_rows(self, x: Tensor, name: str = "x") -> None:
         """Raise `InvalidType` or `InvalidInput` unless x is a floating-point batch of events."""
-        if not x.is_floating_point():
-            raise InvalidType(f"{name} has dtype {x.dtype}; expected floating point, images in [0, 1].")
+        tensor(name, x, "floating point, images in [0, 1]")
         if x.shape[1:] != self.event_shape or x.ndim == 0:
             raise InvalidInput(
                 f"{name} has shape {tuple(x.shape)}; expected a batch of rows of shape "

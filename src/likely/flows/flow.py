@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from likely.errors import InvalidInput, InvalidType
+from likely.checks import whole
+from likely.errors import InvalidType
 from likely.flows.base import Base
 from likely.flows.bijection import Bijection
 from likely.flows.exact import ExactDensity
@@ -55,13 +56,18 @@ class Flow(ExactDensity):
     def log_prob(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return `log p(x)` in nats, one value a row, in the dtype of x.
 
+        It is -inf where an entry is infinite or outside of the support, and NaN where one is NaN.
+
         Raises:
             InvalidType: x is not a floating-point tensor.
             InvalidInput: its rows are not of shape `event_shape`.
         """
         self.check_rows(x)
-        z, log_det = self.bijection.forward_and_log_det(x.to(self._dtype))
-        return (self.base.log_prob(z) + log_det).to(x.dtype)
+        # Infinities would meet in differences: the row goes through as zeros, and has no density.
+        gone = x.detach().isinf().reshape(len(x), self.event_shape.numel()).any(1)
+        kept = x.masked_fill(gone.reshape(-1, *(1,) * (x.ndim - 1)), 0)
+        z, log_det = self.bijection.forward_and_log_det(kept.to(self._dtype))
+        return (self.base.log_prob(z) + log_det).to(x.dtype).masked_fill(gone, -math.inf)
 
     def objective(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return `log_prob(x)`."""
@@ -71,8 +77,7 @@ class Flow(ExactDensity):
         self, n: int, seed: int | None = None, generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "n *event"], Float[Tensor, " n"]]:
         """Return n draws `x = f^-1(z)` and `log p(x)`, differentiable in the parameters."""
-        if n < 0:
-            raise InvalidInput(f"n is {n}; expected a number of draws of 0 or more.")
+        whole("n", n, least=0)
         like = self._like
         z = self.base.sample(n, generator_for(seed, generator, like.device), like.dtype)
         x, log_det = self.bijection.inverse_and_log_det(z)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from torch import nn
 
+from likely.checks import sizes
 from likely.errors import InvalidInput
 from likely.flows.actnorm import ActNorm
 from likely.flows.base import StandardNormal
@@ -223,9 +225,7 @@ def masked(
         >>> flow.log_prob(torch.rand(3, 1, 8, 8)).abs().max().item() < 1e-3  # uniform at first
         True
     """
-    shape = tuple(event_shape)
-    if len(shape) != 3 or min(shape) < 1:
-        raise InvalidInput(f"event shape is {shape}; expected (C, H, W).")
+    shape = _image_shape(event_shape, least=1, depth=depth)
     law = Histogram(min(bins, cells), cells)
     depths = (max(depth // 4, 1), depth, max(depth // 2, 1))
     network = UNet(2 * shape[0], shape[0] * law.bins, shape[1:], width, depths)
@@ -288,13 +288,13 @@ def _divisor(side: int) -> int:
     return 2 if side % 2 == 0 else 3 if side % 3 == 0 else 1
 
 
-def _image_shape(event_shape: Sequence[int], **counts: int) -> Shape:
+def _image_shape(event_shape: Sequence[int], least: int = 2, **counts: int) -> Shape:
     shape = tuple(event_shape)
-    if len(shape) != 3 or min(shape) < 1 or shape[0] * shape[1] * shape[2] < 2:
-        raise InvalidInput(f"event shape is {shape}; expected (C, H, W) with at least 2 entries.")
-    for name, count in counts.items():
-        if count < 1:
-            raise InvalidInput(f"{name} is {count}; expected at least 1.")
+    if len(shape) != 3:
+        raise InvalidInput(f"event shape is {shape}; expected (C, H, W).")
+    sizes(**dict(zip(("channels", "height", "width"), shape, strict=True)), **counts)
+    if math.prod(shape) < least:
+        raise InvalidInput(f"event shape is {shape}; expected at least {least} entries.")
     return shape[0], shape[1], shape[2]
 
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from likely.checks import whole
 from likely.errors import InvalidInput, InvalidType
 from likely.flows.exact import ExactDensity
 from likely.flows.frozen import InPrecision
@@ -72,8 +73,7 @@ class MaskedFlow(ExactDensity):
         config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(event_shape, config)
-        if blocks < 1:
-            raise InvalidInput(f"blocks is {blocks}; expected at least 1.")
+        whole("blocks", blocks)
         self.network = network
         self.law = law
         self.blocks = blocks
@@ -127,8 +127,7 @@ class MaskedFlow(ExactDensity):
             InvalidType: the image is not floating point, or the mask not boolean.
             InvalidInput: the shapes do not fit, or n is negative.
         """
-        if n < 0:
-            raise InvalidInput(f"n is {n}; expected a number of draws of 0 or more.")
+        whole("n", n, least=0)
         observed = self._check(image, observed)
         draws = generator_for(seed, generator, image.device)
         shape = (n, *image.shape)
@@ -145,10 +144,12 @@ class MaskedFlow(ExactDensity):
 
         Where x follows the model, the missing entries of u are independent and uniform on [0, 1].
         """
-        turn = self._turns(self._check(x, observed))
+        observed = self._check(x, observed)
         u, total = x.to(self._dtype), self._like.new_zeros(len(x))
-        for now, known in self._in_turn(turn):
-            entries, each = self.law(x[now].to(u), self._logits(x.to(u), known, now))
+        # An infinite entry has density zero, and later ones that it is shown to would have none.
+        shown = u.masked_fill(u.isinf() & ~observed, 0)
+        for now, known in self._in_turn(self._turns(observed)):
+            entries, each = self.law(x[now].to(u), self._logits(shown, known, now))
             u = u.masked_scatter(now, entries)
             total = total.index_add(0, now.nonzero()[:, 0], each)
         return u.to(x.dtype), total.to(x.dtype)

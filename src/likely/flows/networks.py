@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from likely.checks import sizes
 from likely.errors import InvalidInput
 
 
@@ -75,13 +76,9 @@ class MLP(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, width: int, depth: int, dropout: float = 0.0) -> None:
         super().__init__()
-        if min(inputs, outputs, width, depth) < 1:
-            raise InvalidInput(
-                f"network sizes are inputs={inputs}, outputs={outputs}, width={width}, depth={depth}; "
-                "expected each to be at least 1."
-            )
-        sizes = [inputs, *[width] * depth]
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        sizes(inputs=inputs, outputs=outputs, width=width, depth=depth)
+        entries = [inputs, *[width] * depth]
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(entries))
         self.out = nn.Linear(width, outputs)
         self.dropout = Dropout(dropout)
         nn.init.zeros_(self.out.weight)

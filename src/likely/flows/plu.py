@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from likely.errors import InvalidInput, InvalidType
+from likely.checks import tensor
+from likely.errors import InvalidInput
 
 
 def plu_compose(
@@ -72,9 +73,7 @@ def plu_factor(
         >>> s.tolist(), U.tolist()
         ([3.0, 2.0], [[0.0, 1.0], [0.0, 0.0]])
     """
-    if not A.is_floating_point():
-        raise InvalidType(f"A has dtype {A.dtype}; expected a floating-point tensor.")
-    if A.ndim < 2 or A.shape[-1] != A.shape[-2] or A.shape[-1] == 0:
+    if tensor("A", A).ndim < 2 or A.shape[-1] != A.shape[-2] or A.shape[-1] == 0:
         raise InvalidInput(f"A has shape {tuple(A.shape)}; expected square matrices, (..., n, n).")
     if not A.isfinite().all():
         raise InvalidInput("A holds NaN or infinite values; expected invertible matrices.")

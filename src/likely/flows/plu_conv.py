@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from likely.errors import InvalidInput
+from likely.checks import number, tensor, whole
+from likely.errors import InvalidInput, InvalidType
 from likely.flows.bijection import Bijection
 from likely.flows.kept import Kept
 from likely.flows.plu import full_precision, plu_factor
@@ -49,6 +49,7 @@ class PLUConv(Bijection):
     Raises:
         InvalidInput: channels is less than 1, bound not positive and finite; weight is singular, of
             another shape, or has a pivot beyond the bound; x has other channels.
+        InvalidType: weight is no floating-point tensor, or x of another dtype than the weights.
 
     Reference: Kingma, Dhariwal 2018, "Glow", section 3.2.
 
@@ -69,14 +70,13 @@ class PLUConv(Bijection):
         bound: float = 8.0,
     ) -> None:
         super().__init__()
-        if channels < 1 or not 0 < bound < math.inf:
-            raise InvalidInput(
-                f"channels is {channels}, bound {bound}; expected both to be positive and finite."
-            )
+        whole("channels", channels)
+        if not float(number("bound", bound)) > 0:
+            raise InvalidInput(f"bound is {bound}; expected a positive number.")
         given = weight is not None
         if weight is None:
             weight = nn.init.orthogonal_(torch.empty(channels, channels))
-        if weight.shape != (channels, channels):
+        if tensor("weight", weight).shape != (channels, channels):
             raise InvalidInput(f"weight has shape {tuple(weight.shape)}; expected {(channels,) * 2}.")
         P, L, U, s = plu_factor(weight.detach())  # noqa: N806
         self.channels, self.bound = channels, bound
@@ -151,6 +151,9 @@ class PLUConv(Bijection):
     def _check(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.channels:
             raise InvalidInput(f"x has shape {tuple(x.shape)}; expected (B, {self.channels}, H, W).")
+        # Triangular systems would take other numbers without a word.
+        if x.dtype != self.packed.dtype:
+            raise InvalidType(f"x has dtype {x.dtype}; expected {self.packed.dtype}, as the weights.")
 
 
 def _each_pixel(matrix: Tensor, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from likely.checks import whole
 from likely.errors import InvalidInput
 from likely.flows.bijection import Bijection
 from likely.flows.convnets import PooledConvNet
@@ -62,7 +63,7 @@ class PLUCoupling(Bijection):
         bound: float = 2.0,
     ) -> None:
         super().__init__()
-        if channels < 2 or channels % 2 or not bound > 0:
+        if whole("channels", channels) % 2 or not bound > 0:
             raise InvalidInput(
                 f"channels is {channels}, bound {bound}; expected an even number of channels, one half "
                 "to keep and one to move, and a positive bound."

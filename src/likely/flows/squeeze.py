@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from likely.checks import sizes
 from likely.errors import InvalidInput
 from likely.flows.bijection import Bijection
 
@@ -36,8 +37,7 @@ class Squeeze(Bijection):
 
     def __init__(self, height: int = 2, width: int = 2) -> None:
         super().__init__()
-        if min(height, width) < 1:
-            raise InvalidInput(f"blocks are {height} by {width}; expected both to be at least 1.")
+        sizes(height=height, width=width)
         self.height, self.width = height, width
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from likely.checks import sizes
 from likely.errors import InvalidInput
 from likely.flows.convnets import zeroed
 
@@ -84,15 +85,16 @@ class UNet(nn.Module):
         depth: Sequence[int] = (1, 4, 2),
     ) -> None:
         super().__init__()
-        if min(inputs, outputs, width, *size) < 1 or len(depth) != 3 or min(depth) < 1:
+        if len(size) != 2 or len(depth) != 3:
             raise InvalidInput(
-                f"network sizes are inputs={inputs}, outputs={outputs}, size={tuple(size)}, "
-                f"width={width}, depth={tuple(depth)}; expected each to be at least 1, and 3 depths."
+                f"size is {tuple(size)}, depth {tuple(depth)}; expected 2 sides and 3 depths."
             )
+        before, at, after = depth
+        sizes(inputs=inputs, outputs=outputs, width=width, height=size[0], columns=size[1])
+        sizes(before=before, at=at, after=after)
         self.size = (size[0], size[1])
         self.filled = (-size[1] % 4, -size[0] % 4)
         quarter = (-(-size[0] // 4), -(-size[1] // 4))
-        before, at, after = depth
         self.first = nn.Conv2d(4 * inputs, width, 3, padding=1)
         self.place = nn.Parameter(torch.zeros(width, 2 * quarter[0], 2 * quarter[1]))
         self.before = nn.Sequential(*(Residual(width) for _ in range(before)))

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likely.checks import function, whole
 from likely.errors import InvalidType
-from likely.expectations.checks import function, whole
 from likely.walks.bits import Bits
 from likely.walks.walk import Walk
 

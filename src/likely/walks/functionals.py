@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from likely.checks import function as checked
+from likely.checks import number
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations import Law
-from likely.expectations.checks import function as checked
-from likely.expectations.checks import number
 from likely.expectations.problem import Particular
 from likely.walks.geometry import Flags, Geometry, States, rows_of, told_states
 

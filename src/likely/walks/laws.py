@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likely.checks import number
 from likely.errors import InvalidInput, InvalidType
-from likely.expectations.checks import number
 from likely.walks.feedback import Feedback, Masses
 from likely.walks.homogeneous import Homogeneous
 from likely.walks.normal import NormalSteps

@@ -9,8 +9,8 @@ from typing import TypeAlias, final
 import torch
 from torch import Tensor
 
+from likely.checks import number
 from likely.errors import InvalidInput
-from likely.expectations.checks import number
 from likely.walks.bits import Bits
 from likely.walks.geometry import Geometry, States, told_states
 from likely.walks.steps import Steps, Stretch, walked

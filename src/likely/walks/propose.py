@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from likely.checks import share, whole
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.adapter import law_of
-from likely.expectations.checks import share, whole
 from likely.expectations.law import AnyLaw
 from likely.expectations.mixture import Mixture
 from likely.expectations.names import root_of

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from likely.checks import function, number, share, whole
 from likely.errors import InvalidInput, NotConverged
-from likely.expectations.checks import function, number, share, whole
 from likely.expectations.estimate import Estimate
 from likely.expectations.names import root_of
 from likely.seeds import generator_for

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Normal
 
+from likely.checks import function
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.adapter import law_of
-from likely.expectations.checks import function
 from likely.expectations.law import AnyLaw, Law
 from likely.expectations.torch_law import TorchLaw, entries
 

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from likely.checks import number, whole
 from likely.errors import InvalidInput, NotConverged
-from likely.expectations.checks import number, whole
 from likely.expectations.estimate import Estimate
 from likely.expectations.law import AnyLaw
 from likely.expectations.names import root_of

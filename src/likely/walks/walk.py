@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from likely.checks import function as checked
+from likely.checks import whole
 from likely.errors import InvalidInput, InvalidType
-from likely.expectations import Law, Mixture, checks
-from likely.expectations.checks import whole
+from likely.expectations import Law, Mixture
 from likely.expectations.problem import Weighing
 from likely.seeds import root_of
 from likely.walks import exactly, mixed, paths, transforms
@@ -176,7 +177,7 @@ class Walk(Weighing):
 
     def functional(self, function: Callable[[Tensor], Tensor]) -> f.PathFunctional:
         """Return a function of whole paths `(n, horizon + 1)`, which it is given in float64."""
-        return f.PathFunctional(self.geometry, checks.function("function", function, "of the paths"))
+        return f.PathFunctional(self.geometry, checked("function", function, "of the paths"))
 
     # Proposals: the same walk with other steps.
 

@@ -1,15 +1,25 @@
-"""Arguments at the door: whole numbers, numbers, shares and functions."""
+"""Arguments at the door: whole numbers, numbers, shares, tensors and functions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, cast
 
 from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
+
+
+def kind(value: object) -> str:
+    """Return what something is, for a message.
+
+    Example:
+        >>> kind(2.5), kind(float)
+        ('a float', 'the class float')
+    """
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
 
 
 def whole(name: str, number: object, least: int = 1) -> int:
@@ -22,9 +32,40 @@ def whole(name: str, number: object, least: int = 1) -> int:
         >>> whole("n", 16)
         16
     """
-    if not isinstance(number, int) or isinstance(number, bool) or number < least:
+    if not isinstance(number, Integral) or isinstance(number, bool) or int(number) < least:
         raise InvalidInput(f"{name} is {number!r:.40}; expected an integer of {least} or more.")
-    return number
+    return int(number)
+
+
+def sizes(**numbers: object) -> None:
+    """Refuse arguments, given by name, that are not all whole numbers of 1 or more.
+
+    Raises:
+        InvalidInput: one is not.
+
+    Example:
+        >>> sizes(channels=4, width=32)
+    """
+    for name, given in numbers.items():
+        whole(name, given)
+
+
+def tensor(name: str, value: object, what: str = "a floating-point tensor") -> Tensor:
+    """Return an argument that has to be a floating-point tensor.
+
+    Raises:
+        InvalidType: it is none.
+
+    Example:
+        >>> import torch
+        >>> tensor("A", torch.zeros(1))
+        tensor([0.])
+    """
+    if not isinstance(value, Tensor):
+        raise InvalidType(f"{name} is {kind(value)}; expected {what}.")
+    if not value.is_floating_point():
+        raise InvalidType(f"{name} has dtype {value.dtype}; expected {what}.")
+    return value
 
 
 def number(name: str, value: object) -> Real | Tensor:
@@ -41,7 +82,7 @@ def number(name: str, value: object) -> Real | Tensor:
     if isinstance(value, Tensor) and (value.is_complex() or value.dtype.itemsize == 0):
         raise InvalidType(f"{name} is a tensor of {value.dtype}; expected a real number.")
     if isinstance(value, bool) or not isinstance(value, Real | Tensor):
-        raise InvalidType(f"{name} is a {type(value).__name__}; expected a number.")
+        raise InvalidType(f"{name} is {kind(value)}; expected a number.")
     if isinstance(value, Tensor) and value.ndim:
         raise InvalidInput(
             f"{name} has shape {tuple(value.shape)}; expected a tensor of one number, ()."
@@ -80,5 +121,5 @@ def function(name: str, value: object, of: str) -> Callable[..., Any]:
         1
     """
     if not callable(value):
-        raise InvalidType(f"{name} is a {type(value).__name__}; expected a function {of}.")
+        raise InvalidType(f"{name} is {kind(value)}; expected a function {of}.")
     return cast(Callable[..., Any], value)
