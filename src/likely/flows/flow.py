@@ -63,10 +63,9 @@ class Flow(ExactDensity):
             InvalidInput: its rows are not of shape `event_shape`.
         """
         self.check_rows(x)
-        # Infinities would meet in differences: the row goes through as zeros, and has no density.
-        gone = x.detach().isinf().reshape(len(x), self.event_shape.numel()).any(1)
-        kept = x.masked_fill(gone.reshape(-1, *(1,) * (x.ndim - 1)), 0)
-        z, log_det = self.bijection.forward_and_log_det(kept.to(self._dtype))
+        # Infinities would meet in differences, and come out as NaN.
+        gone = x.detach().abs().reshape(len(x), self.event_shape.numel()).amax(1) == math.inf
+        z, log_det = self.bijection.forward_and_log_det(x.to(self._dtype))
         return (self.base.log_prob(z) + log_det).to(x.dtype).masked_fill(gone, -math.inf)
 
     def objective(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
