@@ -221,3 +221,13 @@ def test_shipped_models_load_and_invert(name):
     else:
         torch.testing.assert_close(flow.bijection.inverse(flow.bijection(x)), x, rtol=0, atol=1e-4)
     assert checkpoints.read_card(name)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    flow = flows.nice((4,), width=8)
+    with torch.no_grad():
+        flow.bijection.parts[1].network.out.bias[0] = value
+    likely.save(flow, tmp_path / "it.safetensors")
+    with pytest.raises(CheckpointError, match=r"network\.out\.bias holds NaN or infinite weights"):
+        likely.load(tmp_path / "it.safetensors")

@@ -89,8 +89,8 @@ def load(name_or_path: Path | str, *, mean: Float[Tensor, "*event"] | None = Non
             does not hold it.
 
     Raises:
-        CheckpointError: there is no such model or file; it is damaged, of another layout, or would run
-            code; or its mean is needed and not given.
+        CheckpointError: there is no such model or file; it is damaged, of another layout, holds NaN or
+            infinite weights, or would run code; or its mean is needed and not given.
 
     Example:
         >>> load("digits").event_shape
@@ -110,8 +110,15 @@ def load(name_or_path: Path | str, *, mean: Float[Tensor, "*event"] | None = Non
     if path.suffix == ".safetensors":
         if mean is not None:
             raise CheckpointError("mean is for .pt files only; a .safetensors file holds all it needs.")
-        return _load_safetensors(path)
-    return _load_nice_pt(path, mean)
+        flow = _load_safetensors(path)
+    else:
+        flow = _load_nice_pt(path, mean)
+    for name, weight in flow.named_parameters():
+        if not weight.isfinite().all():
+            raise CheckpointError(
+                f"{path}: {name} holds NaN or infinite weights; its training diverged."
+            )
+    return flow
 
 
 def read_card(name_or_path: Path | str) -> dict[str, Any]:

@@ -56,17 +56,19 @@ class Flow(ExactDensity):
     def log_prob(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return `log p(x)` in nats, one value a row, in the dtype of x.
 
-        It is -inf where an entry is infinite or outside of the support, and NaN where one is NaN.
+        It is -inf where an entry lies outside of the support, is infinite, or so large that a number
+        overflows on its way; and NaN where an entry is NaN.
 
         Raises:
             InvalidType: x is not a floating-point tensor.
             InvalidInput: its rows are not of shape `event_shape`.
         """
         self.check_rows(x)
-        # Infinities would meet in differences, and come out as NaN.
-        gone = x.detach().abs().reshape(len(x), self.event_shape.numel()).amax(1) == math.inf
+        largest = x.detach().abs().reshape(len(x), self.event_shape.numel()).amax(1)
         z, log_det = self.bijection.forward_and_log_det(x.to(self._dtype))
-        return (self.base.log_prob(z) + log_det).to(x.dtype).masked_fill(gone, -math.inf)
+        log_p = (self.base.log_prob(z) + log_det).to(x.dtype)
+        # Infinities that meet in a difference leave NaN, though nothing of x is.
+        return log_p.masked_fill(log_p.isnan() & ~largest.isnan(), -math.inf)
 
     def objective(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return `log_prob(x)`."""
