@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Independent, Normal
 
 from likely import elbo, exact
-from likely.errors import InvalidInput
+from likely.errors import InvalidInput, InvalidType
 
 Z_BOUND = 4.8916
 """A standard normal exceeds it in absolute value with probability 1e-6."""
@@ -150,3 +150,24 @@ def test_bad_input() -> None:
             elbo(joint(leaf(1.0)), q, 4, **how)
     with pytest.raises(InvalidInput, match="no rsample"):
         elbo(lambda b: b, Bernoulli(logits=leaf(0.0)), 4, "path")
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize(
+    "log_joint",
+    [
+        lambda z: -z.square(),  # a column for each draw, as of a network
+        lambda z: -z.square().sum(),
+        lambda z: -z.square().sum(1).unsqueeze(0),
+    ],
+)
+@pytest.mark.parametrize("n", [1, 4])
+def test_values_of_another_shape_are_refused_not_broadcast(k, log_joint, n) -> None:
+    q = Normal(torch.zeros(1, requires_grad=True), 1.0)
+    with pytest.raises(InvalidInput, match="log_joint returned shape"):
+        elbo(log_joint, q, n=n, k=k, grad="path", seed=0)
+
+
+def test_a_number_is_no_log_joint() -> None:
+    with pytest.raises(InvalidType, match="log_joint returned a float"):
+        elbo(lambda z: 1.0, Normal(torch.zeros(1), 1.0), n=4, seed=0)

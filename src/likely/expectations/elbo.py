@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from likely.checks import whole
+from likely.checks import kind, whole
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.adapter import law_of
 from likely.expectations.baselines import Baseline
@@ -103,19 +103,32 @@ def elbo(
     whole("n", n)
     if whole("k", k) > 1 and grad not in (None, "path", "dreg"):
         raise InvalidInput(f"k is {k} with grad={grad!r}; expected 1, or more with 'path' or 'dreg'.")
-    law = law_of(q, batched)
+    law = law_of(q, batched, "q")
+
+    def joint(z: Tensor) -> Tensor:
+        log_h = log_joint(z)
+        if not isinstance(log_h, Tensor):
+            raise InvalidType(f"log_joint returned {kind(log_h)}; expected a tensor (n,).")
+        # Another shape would broadcast against log q, to a matrix or to what nobody asked for.
+        if log_h.shape != (len(z), *law.batch_shape):
+            raise InvalidInput(
+                f"log_joint returned shape {tuple(log_h.shape)} for draws of shape {tuple(z.shape)}; "
+                f"expected {(len(z), *law.batch_shape)}: one value for each draw."
+            )
+        return log_h
+
     if k > 1:
         with torch.set_grad_enabled(grad is not None and torch.is_grad_enabled()):
-            return _weighted(log_joint, law, n, grad == "dreg", k, root_of(seed, generator))
+            return _weighted(joint, law, n, grad == "dreg", k, root_of(seed, generator))
 
     def f(z: Tensor) -> Tensor:
         if grad in ("path", "enumerate"):
-            return log_joint(z) - law.log_prob(z)
+            return joint(z) - law.log_prob(z)
         if grad in ("stl", "dreg"):
-            return log_joint(z) - landed(law, z)
+            return joint(z) - landed(law, z)
         with torch.no_grad():
             log_q = law.log_prob(z)
-        return log_joint(z) - log_q
+        return joint(z) - log_q
 
     return expect(f, law, n, grad=hows[grad], seed=seed, generator=generator)
 
