@@ -113,6 +113,22 @@ def test_second_derivatives_of_conv_are_those_of_the_dense_one(randomize, channe
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("channels", [3, 132])
+def test_conv_gives_gradients_for_each_row_by_vmap(randomize, channels):
+    conv = randomize(PLUConv(channels)).double()
+    x, packed = draw(3, channels, 2, 2), conv.packed.detach()
+
+    def loss(packed, row):
+        return torch.func.functional_call(conv, {"packed": packed}, (row[None],)).square().sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(packed, x)
+    loop = torch.stack([torch.func.grad(loss)(packed, row) for row in x])
+    torch.testing.assert_close(each, loop, rtol=1e-9, atol=1e-9)
+    found = torch.func.vmap(lambda row: conv.forward_and_log_det(row[None]))(x)
+    for rows, whole in zip(found, conv.forward_and_log_det(x), strict=True):
+        torch.testing.assert_close(rows[:, 0], whole, rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("channels", [3, 130, 132])
 def test_conv_takes_images_in_any_layout_and_none(randomize, channels):
     conv = randomize(PLUConv(channels)).double()

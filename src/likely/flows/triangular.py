@@ -48,6 +48,23 @@ class FactoredProduct(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], *inputs: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """Form both triangles whole: torch batches no products that are added to parts of a tensor."""
+
+        def whole(
+            packed: Tensor, sign: Tensor, permutation: Tensor, bound: float, x: Tensor
+        ) -> tuple[Tensor, ...]:
+            lower, upper, log_s = factors(packed, sign, bound)
+            h = upper @ as_columns(x)
+            z = as_images((lower @ h).index_select(0, permutation), x.shape)
+            return z, log_s, upper.diagonal(), _corners(lower), _corners(upper), h
+
+        made = torch.vmap(whole, in_dims)(*inputs)
+        return made, (0,) * len(made)
+
+    @staticmethod
     def backward(
         ctx: Any, g_z: Tensor | None, g_log_s: Tensor | None, *_: None
     ) -> tuple[Tensor | None, None, None, None, Tensor | None]:
