@@ -16,7 +16,7 @@ from likely.errors import InvalidInput
 from likely.expectations.gradient import Block, Gradient
 from likely.expectations.law import Law
 from likely.expectations.problem import Problem, Terms, floating, over
-from likely.expectations.torch_law import innermost, log_prob_inside
+from likely.expectations.torch_law import innermost, log_prob_inside, made_of
 
 #: at most so many points are enumerated
 MOST_POINTS: Final = 2**20
@@ -56,7 +56,7 @@ class Enumerate(Gradient):
 
 
 def _of_bernoulli(p: Bernoulli, x: Tensor) -> Tensor:
-    if p._param is vars(p).get("logits"):
+    if made_of(p, ("probs", "logits")) == "logits":
         return torch.sigmoid((2 * x - 1) * p.logits.double())
     return torch.addcmul(1 - x, 2 * x - 1, p.probs.double())
 
