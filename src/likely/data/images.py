@@ -83,6 +83,13 @@ def write_image(path: Path | str, x: Float[Tensor, "1 channels h w"]) -> None:
     Raises:
         InvalidInput: the suffix names no lossless format, or x is not one grey or colour picture.
         OutputError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_image(f"{folder}/grey.png", torch.full((1, 1, 2, 3), 0.5))
+        ...     read_image(f"{folder}/grey.png").shape
+        torch.Size([1, 1, 2, 3])
     """
     check_image_name(path)
     if x.ndim != 4 or x.shape[0] != 1 or x.shape[1] not in _MODES:

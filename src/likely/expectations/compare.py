@@ -50,7 +50,15 @@ class Row:
 @final
 @dataclass(frozen=True)
 class Comparison:
-    """A table of estimators by parameters; `print` it, `plot` it, or read its `rows`."""
+    """A table of estimators by parameters; `print` it, `plot` it, or read its `rows`.
+
+    Example:
+        >>> mu = torch.tensor(0.5, requires_grad=True)
+        >>> p = torch.distributions.Normal(mu, 1.0)
+        >>> found = compare(lambda x: x.square(), p, ["score", "path"], parameters={"mu": mu}, seed=0)
+        >>> found.best("mu").estimator
+        'path'
+    """
 
     rows: tuple[Row, ...]
 

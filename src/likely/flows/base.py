@@ -18,6 +18,18 @@ class Base(ABC):
 
     Args:
         shape: the shape of one row.
+
+    Example:
+        >>> class Uniform(Base):
+        ...     scale = 12**-0.5
+        ...
+        ...     def log_prob(self, z):
+        ...         return z.new_zeros(len(z)).masked_fill(((z < 0) | (z > 1)).any(1), -math.inf)
+        ...
+        ...     def sample(self, n, generator, dtype):
+        ...         return torch.rand(n, *self.shape, generator=generator, dtype=dtype)
+        >>> Uniform((2,)).log_prob(torch.tensor([[0.5, 0.5], [0.5, 2.0]])).tolist()
+        [0.0, -inf]
     """
 
     #: standard deviation of one entry

@@ -17,7 +17,18 @@ from likely.flows.reversible import applied, recomputed
 
 
 class Bijection(nn.Module, ABC):
-    """An invertible map f from data x to latent z = f(x), batched: `(B, *shape) -> (B, *shape')`."""
+    """An invertible map f from data x to latent z = f(x), batched: `(B, *shape) -> (B, *shape')`.
+
+    Example:
+        >>> class Shift(Bijection):
+        ...     def forward_and_log_det(self, x):
+        ...         return x + 1, x.new_zeros(len(x))
+        ...
+        ...     def inverse_and_log_det(self, z):
+        ...         return z - 1, z.new_zeros(len(z))
+        >>> Chain([Shift(), Inverse(Shift()), Shift()])(torch.zeros(2, 3))[0].tolist()
+        [1.0, 1.0, 1.0]
+    """
 
     @abstractmethod
     def forward_and_log_det(

@@ -34,7 +34,14 @@ class Layer:
 @final
 @dataclass(frozen=True)
 class Check:
-    """Largest errors over a batch, of the map as given and against autograd in float64."""
+    """Largest errors over a batch, of the map as given and against autograd in float64.
+
+    Example:
+        >>> from likely import flows
+        >>> found = flows.check(flows.PLUConv(4), torch.rand(2, 4, 3, 3))
+        >>> found.log_det < 1e-12, found.round_trip < 1e-5, found.layers[0].name
+        (True, True, '(PLUConv)')
+    """
 
     #: `max |f^-1(f(x)) - x|`, in the precision of the flow
     round_trip: float

@@ -114,18 +114,42 @@ class Checkerboard(Partition):
 
 
 def interleaved(moved: int) -> Split:
-    """Split into even (0, 2, ...) and odd positions; `moved` is 0 to move the even ones, 1 the odd."""
+    """Split into even (0, 2, ...) and odd positions; `moved` is 0 to move the even ones, 1 the odd.
+
+    Raises:
+        InvalidInput: moved is neither.
+
+    Example:
+        >>> [part.tolist() for part in interleaved(1).split(torch.arange(5))]
+        [[1, 3], [0, 2, 4]]
+    """
     return Split(slice(side(moved), None, 2), slice(1 - moved, None, 2))
 
 
 def halves(dim: int, moved: int) -> Split:
-    """Split `dim` entries in the middle; `moved` is 0 to move the first half, 1 the second."""
+    """Split `dim` entries in the middle; `moved` is 0 to move the first half, 1 the second.
+
+    Raises:
+        InvalidInput: moved is neither.
+
+    Example:
+        >>> [part.tolist() for part in halves(5, 1).split(torch.arange(5))]
+        [[2, 3, 4], [0, 1]]
+    """
     parts = slice(None, dim // 2), slice(dim // 2, None)
     return Split(parts[side(moved)], parts[1 - moved])
 
 
 def channel_halves(channels: int, moved: int) -> Split:
-    """Split the channels of images in the middle; `moved` is 0 to move the first half, 1 the second."""
+    """Split the channels of images in the middle; `moved` is 0 to move the first half, 1 the second.
+
+    Raises:
+        InvalidInput: moved is neither.
+
+    Example:
+        >>> [part.shape[1] for part in channel_halves(5, 1).split(torch.zeros(2, 5, 3, 3))]
+        [3, 2]
+    """
     split = halves(channels, moved)
     return Split(split.moved, split.kept, dim=-3)
 

@@ -14,7 +14,21 @@ from likely.flows.plu import bounded
 
 
 class Elementwise(ABC):
-    """An increasing map T of each entry; with all raw parameters at zero it is the identity."""
+    """An increasing map T of each entry; with all raw parameters at zero it is the identity.
+
+    Example:
+        >>> import torch
+        >>> class Scaling(Elementwise):
+        ...     parameters = 1
+        ...
+        ...     def forward(self, x, raw):
+        ...         return x * raw[0].exp(), raw[0]
+        ...
+        ...     def inverse(self, z, raw):
+        ...         return z * (-raw[0]).exp(), -raw[0]
+        >>> Scaling().forward(torch.ones(2), torch.zeros(1, 2))[0].tolist()
+        [1.0, 1.0]
+    """
 
     #: how many raw parameters an entry has
     parameters: int

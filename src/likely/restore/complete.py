@@ -24,7 +24,16 @@ from likely.settings import check_count
 @final
 @dataclass(frozen=True, repr=False)
 class Completions:
-    """The outcome of `complete`; log-probabilities in nats."""
+    """The outcome of `complete`; log-probabilities in nats.
+
+    Example:
+        >>> import likely
+        >>> flow = likely.load("digits-complete")
+        >>> observed = torch.arange(64).view(1, 8, 8) < 32
+        >>> c = likely.complete(flow, torch.full((1, 1, 8, 8), 0.5), observed, n=19, seed=0)
+        >>> c.samples.shape, bool((c.quantile(0.05) <= c.quantile(0.95)).all())
+        (torch.Size([19, 1, 1, 8, 8]), True)
+    """
 
     #: the draws: measured entries bitwise as given, all others within the bounds
     samples: Float[Tensor, "n batch *event"]

@@ -22,7 +22,15 @@ from likely.solvers.minimize import stationarity
 @final
 @dataclass(frozen=True)
 class Restoration:
-    """The outcome of `inpaint`, row by row; log-probabilities in nats."""
+    """The outcome of `inpaint`, row by row; log-probabilities in nats.
+
+    Example:
+        >>> from likely import inpaint
+        >>> image, observed = torch.tensor([[0.5, 0.0]]), torch.tensor([True, False])
+        >>> r = inpaint(lambda x: -(x[:, 1] - x[:, 0]).square(), image, observed)
+        >>> [round(v, 3) for v in r.image[0].tolist()], r.status[0].ok
+        ([0.5, 0.5], True)
+    """
 
     #: measured entries bitwise as given, all others within the bounds
     image: Float[Tensor, "batch *event"]

@@ -16,7 +16,19 @@ from likely.errors import InvalidInput
 
 
 class ConvexSet(ABC):
-    """A closed convex set C for each row of a batch `(B, *event)`; rows are independent problems."""
+    """A closed convex set C for each row of a batch `(B, *event)`; rows are independent problems.
+
+    Example:
+        >>> class AtLeastOne(ConvexSet):
+        ...     def project(self, y):
+        ...         return y.clamp(min=1)
+        ...
+        ...     def violation(self, x):
+        ...         return (1 - x).clamp(min=0).amax(1)
+        >>> s, y = AtLeastOne(), torch.tensor([[0.5, 2.0]])
+        >>> s.project(y).tolist(), s.contains(y).tolist()
+        ([[1.0, 2.0]], [False])
+    """
 
     @abstractmethod
     def project(self, y: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:

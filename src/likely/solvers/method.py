@@ -49,6 +49,19 @@ class Method(ABC):
             the whole schedule.
         keep: the iterate that is returned, the "last" or the "best" (least value) of each row; a row
             that meets its tolerance returns the point where it did.
+
+    Example:
+        >>> from likely import minimize
+        >>> class Descent(Method):
+        ...     def init(self, x):
+        ...         return {}
+        ...
+        ...     def step(self, k, at, state, project, generator):
+        ...         return Step(at.x - 0.25 * at.grad)
+        >>> f = lambda x: (x - 1).square().sum(1)
+        >>> found = minimize(f, torch.zeros(1, 2), method=Descent(tol=1e-3))
+        >>> bool((found.x - 1).abs().max() < 1e-3), found.status[0].name
+        (True, 'CONVERGED')
     """
 
     steps: int = 300

@@ -45,7 +45,15 @@ class Status(Enum):
 @final
 @dataclass(frozen=True, repr=False)
 class Solution:
-    """The outcome of `minimize`, row by row."""
+    """The outcome of `minimize`, row by row.
+
+    Example:
+        >>> import torch
+        >>> from likely import minimize, sets
+        >>> found = minimize(lambda x: (x - 2).square().sum(1), torch.zeros(1, 2), sets.Box(0.0, 1.0))
+        >>> found.x.tolist(), found.value.tolist(), found.status[0].ok
+        ([[1.0, 1.0]], [2.0], True)
+    """
 
     #: the point that was kept, in the set
     x: Float[Tensor, "batch *event"]
