@@ -9,6 +9,7 @@ import torch
 from likely import flows
 from likely.errors import InvalidInput, InvalidType
 from likely.flows import ActNorm, PLUConv, PLUCoupling, plu_compose, plu_factor
+from likely.flows.triangular import factors
 
 
 def draw(*shape, seed=0):
@@ -127,6 +128,34 @@ def test_conv_gives_gradients_for_each_row_by_vmap(randomize, channels):
     found = torch.func.vmap(lambda row: conv.forward_and_log_det(row[None]))(x)
     for rows, whole in zip(found, conv.forward_and_log_det(x), strict=True):
         torch.testing.assert_close(rows[:, 0], whole, rtol=0, atol=1e-9)
+
+
+# torch's own rules for forward mode are scripts.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+@pytest.mark.parametrize("channels", [3, 132])
+def test_conv_has_forward_mode_derivatives(randomize, channels):
+    conv = randomize(PLUConv(channels)).double()
+    x, packed = draw(2, channels, 1, 2), conv.packed.detach()
+    along = draw(2, channels, 1, 2, seed=1), draw(channels, channels, seed=2)
+
+    def apply(x, packed):
+        return torch.func.functional_call(conv, {"packed": packed}, (x,))
+
+    def dense(x, packed):
+        lower, upper, _ = factors(packed, conv.sign, conv.bound)
+        return torch.einsum("ij,bjhw->bihw", (lower @ upper)[conv.permutation], x)
+
+    def products(f):
+        def slope(x, packed):
+            return torch.func.grad(lambda *at: f(*at).pow(3).sum(), argnums=(0, 1))(x, packed)
+
+        first = torch.func.jvp(f, (x, packed), along)[1]
+        second = torch.func.jvp(slope, (x, packed), along)[1]
+        rows = torch.func.vmap(lambda v: torch.func.jvp(f, (x, packed), (v, along[1]))[1])
+        return first, *second, rows(torch.stack([along[0], x]))
+
+    for a, b in zip(products(apply), products(dense), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("channels", [3, 130, 132])
