@@ -381,6 +381,22 @@ def test_additive_coupling_adds_a_function_of_the_kept_entries():
     assert torch.equal(even_moves[:, 1::2], x[:, 1::2])
 
 
+@pytest.mark.parametrize("way", ["forward", "inverse"])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        # Broadcast, the log-determinant of the second would be half of what it is.
+        (lambda net: AdditiveCoupling(flows.interleaved(0), net(1)), r"\(3, 1\) .* expected \(3, 2\)"),
+        (lambda net: Coupling(flows.interleaved(0), flows.Affine(), net(2)), r"expected \(3, 4\)"),
+        (lambda net: Coupling(flows.interleaved(0), flows.Affine(), net(3)), r"expected \(3, 4\)"),
+        (lambda net: Coupling(flows.interleaved(0), flows.Spline(3), net(8)), r"expected \(3, 16\)"),
+    ],
+)
+def test_networks_of_another_width_are_refused(make, message, way):
+    with pytest.raises(flows.bijection.InvalidInput, match=message):
+        getattr(make(lambda width: torch.nn.Linear(2, width)), way)(torch.rand(3, 4))
+
+
 def test_bad_arguments_are_refused():
     with pytest.raises(flows.bijection.InvalidInput, match=r"\(1, 2, 3\) to \(5,\)"):
         Reshape((1, 2, 3), (5,))
