@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from likely.checks import whole
+from likely.checks import kind, whole
 from likely.errors import InvalidInput, InvalidType
 from likely.flows.exact import ExactDensity
 from likely.flows.frozen import InPrecision
@@ -220,9 +220,10 @@ class MaskedFlow(ExactDensity):
     def _check(self, x: Tensor, observed: Tensor) -> Bool[Tensor, "batch *event"]:
         """Return the mask in the shape of x."""
         self.check_rows(x)
-        if observed.dtype != torch.bool:
+        if not isinstance(observed, Tensor) or observed.dtype != torch.bool:
+            given = observed.dtype if isinstance(observed, Tensor) else kind(observed)
             raise InvalidType(
-                f"observed is {observed.dtype}; expected torch.bool, True where the value was measured."
+                f"observed is {given}; expected torch.bool, True where the value was measured."
             )
         try:
             return observed.expand(x.shape)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from likely.checks import sizes
+from likely.checks import number, sizes
 from likely.errors import InvalidInput
 
 
@@ -30,7 +30,7 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        if not 0.0 <= p < 1.0:
+        if not 0.0 <= float(number("dropout", p)) < 1.0:
             raise InvalidInput(f"dropout is {p}; expected a probability from 0 to below 1.")
         self.threshold = min(round(256 * p), 255)
 

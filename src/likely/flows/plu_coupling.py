@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from likely.checks import whole
+from likely.checks import number, whole
 from likely.errors import InvalidInput
 from likely.flows.bijection import Bijection
 from likely.flows.convnets import PooledConvNet
@@ -63,13 +63,17 @@ class PLUCoupling(Bijection):
         bound: float = 2.0,
     ) -> None:
         super().__init__()
-        if whole("channels", channels) % 2 or not bound > 0:
+        if whole("channels", channels) % 2 or not float(number("bound", bound)) > 0:
             raise InvalidInput(
                 f"channels is {channels}, bound {bound}; expected an even number of channels, one half "
                 "to keep and one to move, and a positive bound."
             )
         self.size, self.bound = channels // 2, bound
-        order = list(range(self.size)) if permutation is None else [int(i) for i in permutation]
+        order = (
+            list(range(self.size))
+            if permutation is None
+            else [whole("an entry of permutation", i, least=0) for i in permutation]
+        )
         if sorted(order) != list(range(self.size)):
             raise InvalidInput(f"permutation is {order}; expected the indices 0 to {self.size - 1}.")
         self.register_buffer("permutation", torch.tensor(order))
