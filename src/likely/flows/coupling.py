@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from likely.errors import InvalidInput
 from likely.flows.bijection import Bijection
+from likely.flows.networks import answer
 from likely.flows.reversible import step_back, vjp
 from likely.flows.splits import Partition
 from likely.flows.transforms import Elementwise
@@ -28,6 +29,7 @@ class AdditiveCoupling(Bijection):
 
     Raises:
         InvalidInput: the network returns another shape.
+        InvalidType: x has another dtype than the network takes.
 
     Example:
         >>> import torch
@@ -57,7 +59,7 @@ class AdditiveCoupling(Bijection):
 
     def _shift(self, kept: Tensor, moved: Tensor) -> Tensor:
         # Under autocast the network answers in bfloat16; sums with the data stay in its precision.
-        shift: Tensor = self.network(kept)
+        shift = answer(self.network, kept)
         _fits(shift, kept, moved.shape)
         return shift.to(kept.dtype)
 
@@ -77,6 +79,7 @@ class Coupling(Bijection):
 
     Raises:
         InvalidInput: the network returns another shape.
+        InvalidType: x has another dtype than the network takes.
 
     Reference: Dinh, Sohl-Dickstein, Bengio 2017, "Density estimation using Real NVP".
 
@@ -110,7 +113,7 @@ class Coupling(Bijection):
     def raw(self, kept: Tensor, moved: Tensor) -> Tensor:
         """Return the unbounded parameters of T, `(parameters, *moved.shape)`."""
         # Under autocast the network answers in bfloat16; what acts on the data stays in its precision.
-        out: Tensor = self.network(kept).to(kept.dtype)
+        out = answer(self.network, kept).to(kept.dtype)
         wanted, k = list(moved.shape), self.transform.parameters
         wanted[self.split.dim] *= k
         _fits(out, kept, wanted)

@@ -12,6 +12,7 @@ from likely.checks import number, whole
 from likely.errors import InvalidInput
 from likely.flows.bijection import Bijection
 from likely.flows.convnets import PooledConvNet
+from likely.flows.networks import answer
 from likely.flows.plu import bounded, full_precision
 
 
@@ -43,6 +44,7 @@ class PLUCoupling(Bijection):
     Raises:
         InvalidInput: channels is odd or less than 2; permutation is none of C entries; x has other
             channels; the network returns another width.
+        InvalidType: x has another dtype than the network takes.
 
     Reference: Kingma, Dhariwal 2018 (the factors); Dinh, Sohl-Dickstein, Bengio 2017 (the coupling).
 
@@ -100,7 +102,7 @@ class PLUCoupling(Bijection):
 
     def _factors(self, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return L and U + diag(s), `(B, 1 or H W, C, C)`, and the log-determinant."""
-        out: Tensor = self.network(kept)
+        out = answer(self.network, kept)
         batch, n, height, width = kept.shape
         shared = out.shape == (batch, n * n)
         if not shared and out.shape != (batch, n * n, height, width):
