@@ -378,6 +378,13 @@ def test_bad_arguments(make, message):
         (lambda: PLUConv(2, torch.eye(2).long()), "weight has dtype torch.int64"),
         (lambda: PLUConv(2, bound="wide"), "bound is a str"),
         (lambda: plu_factor([[1.0]]), "A is a list; expected a floating-point tensor"),
+        (lambda: plu_factor(torch.eye(2).half()), "A has dtype torch.float16; expected float32"),
+        (lambda: plu_compose(*[torch.eye(2)] * 3, [1.0]), "s is a list; expected a floating-point"),
+        (lambda: plu_compose(torch.eye(2).long(), *[torch.eye(2)] * 2, torch.ones(2)), "P has dtype"),
+        (
+            lambda: plu_compose(*[torch.eye(2)] * 3, torch.ones(2).double()),
+            "P has dtype torch.float32 and s torch.float64; expected one dtype",
+        ),
         (lambda: flows.check(3, torch.zeros(1, 2)), "a int was given; expected a flow or a bijection"),
         (lambda: flows.check(PLUConv(2), [1.0]), "x is a list; expected a floating-point tensor"),
         (lambda: flows.nice((4,), width=8).log_prob([1.0]), "x is a list; expected floating point"),
@@ -396,3 +403,14 @@ def test_conv_refuses_images_of_another_precision(way, channels, trains):
     conv = PLUConv(channels).train(trains).requires_grad_(trains)
     with pytest.raises(InvalidType, match=r"x has dtype torch\.float64; expected torch\.float32"):
         getattr(conv, way)(torch.ones(1, channels, 2, 2).double())
+
+
+@pytest.mark.parametrize("trains", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("make", [PLUConv, PLUCoupling])
+def test_inverses_in_half_precision(randomize, make, dtype, trains):
+    layer = randomize(make(4)).to(dtype).train(trains).requires_grad_(trains)
+    x = draw(2, 4, 3, 3).to(dtype)
+    back = layer.inverse(layer(x))
+    assert back.dtype == dtype
+    torch.testing.assert_close(back, x, rtol=0, atol=60 * torch.finfo(dtype).eps)

@@ -13,7 +13,7 @@ from likely.errors import InvalidInput
 from likely.flows.bijection import Bijection
 from likely.flows.convnets import PooledConvNet
 from likely.flows.networks import answer
-from likely.flows.plu import bounded, full_precision
+from likely.flows.plu import bounded, full_precision, solve
 
 
 @final
@@ -96,8 +96,8 @@ class PLUCoupling(Bijection):
         lower, upper, log_det = self._factors(kept)
         with full_precision(z):
             columns = _columns(moved, lower.shape[1])[:, :, self.permutation.argsort()]
-            columns = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
-            columns = torch.linalg.solve_triangular(upper, columns, upper=True)
+            columns = solve(lower, columns, upper=False, unitriangular=True)
+            columns = solve(upper, columns, upper=True)
         return torch.cat([kept, _images(columns, moved)], 1), -log_det
 
     def _factors(self, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
