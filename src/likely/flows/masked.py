@@ -125,10 +125,12 @@ class MaskedFlow(ExactDensity):
 
         Raises:
             InvalidType: the image is not floating point, or the mask not boolean.
-            InvalidInput: the shapes do not fit, or n is negative.
+            InvalidInput: the shapes do not fit, n is negative, or a measured entry is not finite.
         """
         whole("n", n, least=0)
         observed = self._check(image, observed)
+        if not (image.isfinite() | ~observed).all():
+            raise InvalidInput("image is NaN or infinite where it was measured; expected numbers.")
         draws = generator_for(seed, generator, image.device)
         shape = (n, *image.shape)
         u = torch.rand(shape, generator=draws, dtype=self._dtype, device=image.device)
