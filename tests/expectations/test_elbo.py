@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Independent, Normal
 
 from likely import elbo, exact
-from likely.errors import InvalidInput
+from likely.errors import InvalidInput, InvalidType
+from likely.expectations import Score
 
 Z_BOUND = 4.8916
 """A standard normal exceeds it in absolute value with probability 1e-6."""
@@ -150,3 +151,12 @@ def test_bad_input() -> None:
             elbo(joint(leaf(1.0)), q, 4, **how)
     with pytest.raises(InvalidInput, match="no rsample"):
         elbo(lambda b: b, Bernoulli(logits=leaf(0.0)), 4, "path")
+    for grad in (Score, Score(), ["score"]):
+        with pytest.raises(InvalidType, match=r"grad is .*expected one of the names"):
+            elbo(joint(leaf(1.0)), q, 4, grad)
+    for k in (1, 3):
+        for h in (lambda z: -z.sum(), lambda z: -z[:, None]):
+            with pytest.raises(InvalidInput, match=r"returned shape .*one value"):
+                elbo(h, q, 4, k=k)
+    with pytest.raises(InvalidType, match="log_joint returned a float"):
+        elbo(lambda z: 1.0, q, 4)

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from likely.checks import whole
+from likely.checks import kind, whole
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.adapter import law_of
 from likely.expectations.baselines import Baseline
@@ -70,7 +70,9 @@ def elbo(
         An `Estimate` of the bound; its mean is differentiable.
 
     Raises:
-        InvalidInput: there is no such estimator, or k > 1 with other than "path" and "dreg".
+        InvalidInput: there is no such estimator, k > 1 with other than "path" and "dreg", or log_joint
+            gives other than one value a draw.
+        InvalidType: grad is no name, or log_joint no function to tensors.
 
     Reference: Kingma, Welling 2014; Roeder, Wu, Duvenaud 2017 (sticking the landing); Burda, Grosse,
     Salakhutdinov 2016 (importance weighting); Tucker et al. 2019 (doubly reparameterised).
@@ -93,6 +95,8 @@ def elbo(
         "weak": Weak(),
         "enumerate": Enumerate(),
     }
+    if grad is not None and not isinstance(grad, str):
+        raise InvalidType(f"grad is {kind(grad)}; expected one of the names {list(hows)}.")
     if grad not in hows or (baseline is not None and grad != "score"):
         raise InvalidInput(
             f"grad is {grad!r} with baseline {baseline!r}; expected one of {list(hows)}, and a "
@@ -110,12 +114,13 @@ def elbo(
 
     def f(z: Tensor) -> Tensor:
         if grad in ("path", "enumerate"):
-            return log_joint(z) - law.log_prob(z)
-        if grad in ("stl", "dreg"):
-            return log_joint(z) - landed(law, z)
-        with torch.no_grad():
             log_q = law.log_prob(z)
-        return log_joint(z) - log_q
+        elif grad in ("stl", "dreg"):
+            log_q = landed(law, z)
+        else:
+            with torch.no_grad():
+                log_q = law.log_prob(z)
+        return _over(log_joint(z), log_q)
 
     return expect(f, law, n, grad=hows[grad], seed=seed, generator=generator)
 
@@ -127,6 +132,18 @@ def landed(law: Law, z: Tensor) -> Tensor:
     return log_q - (own - own.detach())
 
 
+def _over(log_h: Tensor, log_q: Tensor) -> Tensor:
+    """Return log h/q of each draw; another shape would be broadcast, to the sums of other draws."""
+    if not isinstance(log_h, Tensor):
+        raise InvalidType(f"log_joint returned {kind(log_h)}; expected a tensor, one value a draw.")
+    if log_h.shape != log_q.shape:
+        raise InvalidInput(
+            f"log_joint returned shape {tuple(log_h.shape)}; expected {tuple(log_q.shape)}, one value "
+            "a draw: sum over the dimensions of an event alone."
+        )
+    return log_h - log_q
+
+
 def _weighted(log_joint: LogJoint, law: Law, n: int, doubly: bool, k: int, seed: int) -> Estimate:
     """Return the importance-weighted bound from n averages of k points each."""
     problem = Problem(log_joint, law, None, Independent())
@@ -135,7 +152,7 @@ def _weighted(log_joint: LogJoint, law: Law, n: int, doubly: bool, k: int, seed:
     if doubly and z.requires_grad:
         hooked = z * 1.0  # a tensor of our own to hang the hook on
     log_q = landed(law, hooked) if doubly else law.log_prob(hooked)
-    log_w = (problem.values(hooked) - log_q).reshape(n, k, *law.batch_shape)
+    log_w = _over(problem.values(hooked), log_q).reshape(n, k, *law.batch_shape)
     values = log_w.logsumexp(1) - math.log(k)
     if doubly and hooked.requires_grad:
         share = log_w.detach().softmax(1).flatten(0, 1)
