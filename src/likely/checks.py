@@ -22,6 +22,16 @@ def kind(value: object) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
 
 
+def described(value: object) -> str:
+    """Return a value as a message shows it, and a class by its name: an instance of it may be meant.
+
+    Example:
+        >>> described(2.5), described(float)
+        ('2.5', 'the class float')
+    """
+    return kind(value) if isinstance(value, type) else f"{value!r:.80}"
+
+
 def whole(name: str, number: object, least: int = 1) -> int:
     """Return an argument that has to be a whole number.
 

@@ -177,6 +177,16 @@ def _inside(law: Distribution, x: Tensor) -> Tensor | None:
     return None if inside.all() else inside
 
 
+def discrete(law: Law) -> bool | None:
+    """Return whether the draws of a law of torch's are discrete; None where nobody can tell."""
+    base = innermost(law)
+    try:
+        support = None if base is None else base.support
+        return None if support is None else bool(support.is_discrete)
+    except NotImplementedError:
+        return None
+
+
 def moving_ends(law: Distribution) -> list[str]:
     """Return the ends of a support that are parameters to differentiate by, by name."""
     try:
