@@ -386,6 +386,7 @@ def test_bad_arguments(make, message):
             lambda: plu_compose(*[torch.eye(2)] * 3, torch.ones(2).double()),
             "P has dtype torch.float32 and s torch.float64; expected one dtype",
         ),
+        (lambda: flows.glow(8), r"event_shape is a int; expected \(C, H, W\)"),
         (lambda: flows.check(3, torch.zeros(1, 2)), "a int was given; expected a flow or a bijection"),
         (lambda: flows.check(PLUConv(2), [1.0]), "x is a list; expected a floating-point tensor"),
         (lambda: flows.nice((4,), width=8).log_prob([1.0]), "x is a list; expected floating point"),
