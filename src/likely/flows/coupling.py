@@ -113,7 +113,7 @@ class Coupling(Bijection):
     def raw(self, kept: Tensor, moved: Tensor) -> Tensor:
         """Return the unbounded parameters of T, `(parameters, *moved.shape)`."""
         # Under autocast the network answers in bfloat16; what acts on the data stays in its precision.
-        out = answer(self.network, kept).to(kept.dtype)
+        out: Tensor = answer(self.network, kept).to(kept.dtype)
         wanted, k = list(moved.shape), self.transform.parameters
         wanted[self.split.dim] *= k
         _fits(out, kept, wanted)
