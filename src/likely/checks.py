@@ -1,9 +1,9 @@
-"""Arguments at the door: whole numbers, numbers, shares, tensors and functions."""
+"""Arguments at the door: whole numbers, shapes, numbers, shares, tensors and functions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, cast
 
@@ -20,6 +20,16 @@ def kind(value: object) -> str:
         ('a float', 'the class float')
     """
     return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+
+
+def described(value: object) -> str:
+    """Return a value as a message shows it, and a class by its name: an instance of it may be meant.
+
+    Example:
+        >>> described(2.5), described(float)
+        ('2.5', 'the class float')
+    """
+    return kind(value) if isinstance(value, type) else f"{value!r:.80}"
 
 
 def whole(name: str, number: object, least: int = 1) -> int:
@@ -48,6 +58,22 @@ def sizes(**numbers: object) -> None:
     """
     for name, given in numbers.items():
         whole(name, given)
+
+
+def shape_of(name: str, given: object) -> tuple[int, ...]:
+    """Return an argument that has to be a shape: whole numbers of 1 or more, or none.
+
+    Raises:
+        InvalidType: it is no sequence.
+        InvalidInput: a size is no whole number of 1 or more.
+
+    Example:
+        >>> shape_of("event_shape", [1, 28, 28])
+        (1, 28, 28)
+    """
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise InvalidType(f"{name} is {kind(given)}; expected a shape, such as (4,).")
+    return tuple(whole(f"{name}[{i}]", size) for i, size in enumerate(given))
 
 
 def tensor(name: str, value: object, what: str = "a floating-point tensor") -> Tensor:

@@ -77,7 +77,18 @@ def test_a_flow_can_be_the_family(same_global_state) -> None:
     assert e.stderr < raw.stderr
 
 
+@pytest.mark.parametrize("objective", ["variance", "cross-entropy"])
+def test_a_family_may_refuse_parameters_on_the_way(objective: str) -> None:
+    q = adapt(lambda x: x > 3, P, Normal, [3.0, 5.0], objective, seed=0)
+    assert q.scale > 0
+    e = expect(lambda x: x > 3, P, n=4000, via=q, seed=1)
+    assert abs(e.mean.item() - stats.norm.sf(3)) < 5 * e.stderr.item()
+    assert e.stderr < 0.03 * e.mean
+
+
 def test_bad_input() -> None:
+    with pytest.raises(InvalidInput, match="does not depend on its parameters"):
+        adapt(rare, P, lambda m: Normal(m.item(), 1.0), 4.0, seed=0)
     with pytest.raises(InvalidInput, match="Start nearer"):
         adapt(lambda x: x > 30, P, shifted, 0.0, seed=0)
     with pytest.raises(InvalidInput, match="objective is 'entropy'"):

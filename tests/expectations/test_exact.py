@@ -9,6 +9,8 @@ from torch import distributions as d
 
 from likely import exact, expect
 from likely.errors import InvalidInput, InvalidType, NotConverged
+from likely.expectations import law_of
+from likely.expectations.arguments import arguments_of
 
 
 def t(*values: float) -> Tensor:
@@ -156,3 +158,57 @@ def test_masses_of_logits_keep_their_smaller_side() -> None:
     assert found.item() == pytest.approx(truth, rel=1e-6)
     slopes = torch.autograd.grad(found, logits)[0]
     assert slopes.tolist() == pytest.approx([-truth, truth], rel=1e-6)
+
+
+TINY = torch.tensor(1e-9, requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        d.Bernoulli,
+        lambda p: d.Independent(d.Bernoulli(p.expand(1)), 1),
+        lambda p: d.Binomial(3, p),
+        lambda p: d.NegativeBinomial(2, p),
+        lambda p: d.Categorical(torch.stack([1 - p, p])),
+        lambda p: d.OneHotCategorical(torch.stack([1 - p, p])),
+    ],
+)
+def test_weights_and_scores_of_tiny_probabilities_are_not_clamped(make) -> None:
+    def f(x: Tensor) -> Tensor:
+        return (x[:, -1] if x.ndim > 1 else x).double()
+
+    p = make(TINY)
+    e = expect(f, p, 4000, via=make(torch.tensor(0.3)), grad="score", seed=0)
+    size = {d.Binomial: 3, d.NegativeBinomial: 2}.get(type(p), 1)
+    assert e.mean.item() == pytest.approx(1e-9 * size, rel=0.1)
+    assert torch.autograd.grad(e.mean, TINY)[0].item() == pytest.approx(size, rel=0.1)
+    assert p.log_prob(p.sample()).isfinite()  # the law itself is left as it was
+    if type(p) is d.Binomial:
+        assert exact(f, p).item() == pytest.approx(3e-9, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["probs", "logits"])
+@pytest.mark.parametrize("family", [d.Bernoulli, d.Categorical, d.Geometric, d.OneHotCategorical])
+def test_what_a_law_is_made_of_does_not_change_when_it_is_looked_at(family: type, name: str) -> None:
+    law = family(**{name: torch.tensor([0.3, 0.7])})
+    law.probs, law.logits  # noqa: B018 (torch keeps both from now on)
+    assert list(arguments_of(law_of(law))) == [name]
+
+
+def test_a_point_without_mass_where_f_is_infinite_spoils_nothing_else() -> None:
+    p = t(0.0, 0.0).requires_grad_()
+    value = exact(lambda x: 5 * x[:, 0] + (1 - x[:, 1]).log(), d.Bernoulli(p))
+    assert value.item() == 0 and torch.autograd.grad(value, p)[0][0] == 5
+    both = exact(lambda x: torch.stack([(1 - x[:, 0]).log(), 5 * x[:, 1]], 1), d.Bernoulli(p))
+    assert torch.autograd.grad(both[1], p)[0].tolist() == [0, 5]
+
+
+@pytest.mark.parametrize("tiny", [1e-30, 1e-12, 1e-7])
+def test_second_derivatives_at_tiny_probabilities(tiny: float) -> None:
+    # E is linear in each probability: with f = (sum x)^2 mixed second derivatives are 2, others 0.
+    p = torch.tensor([tiny, tiny, 1e-7], dtype=torch.float64, requires_grad=True)
+    value = exact(lambda x: x.sum(1).square(), d.Bernoulli(p))
+    slopes = torch.autograd.grad(value, p, create_graph=True)[0]
+    found = torch.stack([torch.autograd.grad(s, p, retain_graph=True)[0] for s in slopes])
+    torch.testing.assert_close(found, 2 - 2 * torch.eye(3).double(), rtol=0, atol=1e-12)

@@ -11,9 +11,20 @@ from torch import Tensor
 from torch import distributions as d
 from torch.distributions import Bernoulli, Normal, Poisson, Uniform
 
-from likely import expect, flows
+from likely import compare, exact, expect, flows
 from likely.errors import InvalidInput, InvalidType, LikelyError
-from likely.expectations import Antithetic, Mixed, Mixture, Path, Score, Sobol, law_of, rel
+from likely.expectations import (
+    Antithetic,
+    Auto,
+    Mixed,
+    Mixture,
+    Path,
+    Score,
+    Sobol,
+    choose,
+    law_of,
+    rel,
+)
 from likely.expectations.torch_law import GENERATED
 
 P = Normal(torch.tensor(0.0).double(), torch.tensor(1.0).double())
@@ -346,6 +357,12 @@ def test_messages_name_what_is_wrong() -> None:
         ({"grad": Score}, "grad is the class Score; expected"),
         ({"grad": "score", "baseline": Score}, "baseline is the class Score"),
         ({"via": Normal}, "via is the class Normal"),
+        ({"sampling": Sobol}, "sampling is the class Sobol; expected a value"),
+        ({"until": rel}, "until is the class rel; expected a rule"),
+        ({"grad": Mixed({"loc": Score(), "skale": Path()})}, "'skale'.*the arguments .*'scale'"),
+        ({"via": Poisson(1.0)}, "one of Normal .p. and Poisson .via. is discrete"),
+        ({"via": [P, Poisson(1.0)]}, "one of Normal .p. and Poisson .via. is discrete"),
+        ({"n": 4096, "block": 1001, "sampling": Antithetic()}, "1001 draws at once .*block.*even"),
         ({"until": rel(0.1, block=1001), "sampling": Sobol()}, "1001 draws at once .*block.*16"),
         ({"n": 4096, "block": 1001, "sampling": Sobol()}, "1001 draws at once .*block.*16"),
     ],
@@ -353,3 +370,33 @@ def test_messages_name_what_is_wrong() -> None:
 def test_messages_speak_of_what_was_given(given: dict, message: str) -> None:
     with pytest.raises(LikelyError, match=message):
         expect(torch.square, Normal(torch.zeros((), requires_grad=True), 1.0), **given)
+
+
+ONE = Normal(torch.zeros((), requires_grad=True), 1.0)
+PAIR = Mixture([P, Normal(torch.zeros(2), 1.0)])
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (
+            lambda: compare(torch.square, ONE, Score(), [ONE.loc]),
+            "estimators is a Score; expected a list",
+        ),
+        (lambda: compare(torch.square, ONE, ["score"], None), "parameters is a NoneType"),
+        (lambda: compare(torch.square, ONE, ["score"], [ONE.loc], sampling=Sobol), "the class Sobol"),
+        (lambda: choose(torch.square, ONE, auto=Auto), "auto is the class Auto"),
+        (lambda: Auto(among=Score()), "among is a Score; expected a list"),
+        (lambda: Auto(among=[Score]), "among holds the class Score"),
+        (lambda: Mixed([Score()]), "parts is a list; expected a mapping"),
+        (lambda: Mixed({"loc": Score}), "estimator of 'loc' is the class Score"),
+        (lambda: Mixture([P, P], torch.tensor([0.5, 0.5])), "expected a list of numbers"),
+        (lambda: Mixture([P, P], 0.5), "expected a list of numbers"),
+        (lambda: expect(torch.square, PAIR), "draw events of shape .*expected the same"),
+        (lambda: exact(torch.square, P, rtol="tight"), "rtol is a str"),
+        (lambda: exact(torch.square, P, rtol=-1), "rtol is -1"),
+    ],
+)
+def test_values_of_another_kind_are_named(make: object, message: str) -> None:
+    with pytest.raises(LikelyError, match=message):
+        make()

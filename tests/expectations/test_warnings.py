@@ -83,7 +83,7 @@ BAD = {
     "n is True": lambda: expect(torch.sin, P, n=True),
     "generator is a int": lambda: expect(torch.sin, P, generator=3),
     "sampling is 'sobol'": lambda: expect(torch.sin, P, sampling="sobol"),
-    "sampling is <class": lambda: expect(torch.sin, P, sampling=Sobol),
+    "sampling is the class Sobol": lambda: expect(torch.sin, P, sampling=Sobol),
     "via draws events of shape \\(3,\\)": lambda: expect(torch.sin, P, via=Normal(torch.zeros(3), 1.0)),
     "via draws events of shape \\(2,\\)": lambda: expect(
         torch.sin, P, via=[P, Normal(torch.zeros(2), 1)]
@@ -94,8 +94,8 @@ BAD = {
     "complex": lambda: expect(lambda x: torch.exp(1j * x), P),
     "p is the class Normal": lambda: expect(torch.sin, Normal),
     "f is a NoneType": lambda: exact(None, P),
-    "a single name": lambda: compare(torch.sin, LAW, "score", [LEAF]),
-    "a single tensor": lambda: compare(torch.sin, LAW, ["score"], LEAF),
+    "estimators is a str; expected a list": lambda: compare(torch.sin, LAW, "score", [LEAF]),
+    "parameters is a Tensor; expected a list": lambda: compare(torch.sin, LAW, ["score"], LEAF),
     "start is 'a'": lambda: adapt(lambda x: x > 1, P, lambda m: Normal(m, 1.0), "a"),
     "rounds is 0": lambda: adapt(lambda x: x > 1, P, lambda m: Normal(m, 1.0), 0.0, rounds=0),
     "log_joint is a NoneType": lambda: elbo(None, LAW),

@@ -46,6 +46,14 @@ def test_actnorm_without_data_is_refused(call):
         call(ActNorm(3))
 
 
+@pytest.mark.parametrize("odd", [math.nan, math.inf])
+def test_actnorm_is_not_spoilt_by_a_first_batch_that_is_not_finite(odd):
+    norm, x = ActNorm(2), draw(5, 2)
+    with pytest.raises(InvalidInput, match=r"NaN or infinite.*first batch"):
+        norm(torch.where(x == x[0, 0], odd, x))
+    assert norm(x).isfinite().all()
+
+
 def test_actnorm_keeps_in_its_state_that_it_saw_data():
     norm, fresh, other = ActNorm(2), ActNorm(2), ActNorm(2)
     x = draw(9, 2, 3, 1)

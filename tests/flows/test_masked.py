@@ -220,6 +220,11 @@ def test_the_network_compiles_without_a_graph_break(make):
         (lambda f, x, m: f.log_prob_given(x, m.float()), InvalidType, "expected torch.bool"),
         (lambda f, x, m: f.log_prob_given(x, m[..., :1, :].expand(1, 5, 2)), InvalidInput, "broadcast"),
         (lambda f, x, m: f.sample_given(x, m, -1), InvalidInput, "n is -1"),
+        (
+            lambda f, x, m: f.sample_given(x / 0, m, 1),
+            InvalidInput,
+            "NaN or infinite where",
+        ),
         (lambda f, x, m: flows.masked((1, 3)), InvalidInput, r"expected \(C, H, W\)"),
         (lambda f, x, m: flows.masked((1, 3, 0)), InvalidInput, "width is 0"),
         (lambda f, x, m: flows.masked((1, 3, 2), blocks=0), InvalidInput, "blocks is 0"),

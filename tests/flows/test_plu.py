@@ -9,6 +9,7 @@ import torch
 from likely import flows
 from likely.errors import InvalidInput, InvalidType
 from likely.flows import ActNorm, PLUConv, PLUCoupling, plu_compose, plu_factor
+from likely.flows.triangular import factors
 
 
 def draw(*shape, seed=0):
@@ -110,6 +111,50 @@ def test_second_derivatives_of_conv_are_those_of_the_dense_one(randomize, channe
         return torch.autograd.grad(z.sum() + sum(g.square().sum() for g in first), inputs)
 
     for a, b in zip(twice(conv.forward_and_log_det), twice(dense), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("channels", [3, 132])
+def test_conv_gives_gradients_for_each_row_by_vmap(randomize, channels):
+    conv = randomize(PLUConv(channels)).double()
+    x, packed = draw(3, channels, 2, 2), conv.packed.detach()
+
+    def loss(packed, row):
+        return torch.func.functional_call(conv, {"packed": packed}, (row[None],)).square().sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(packed, x)
+    loop = torch.stack([torch.func.grad(loss)(packed, row) for row in x])
+    torch.testing.assert_close(each, loop, rtol=1e-9, atol=1e-9)
+    found = torch.func.vmap(lambda row: conv.forward_and_log_det(row[None]))(x)
+    for rows, whole in zip(found, conv.forward_and_log_det(x), strict=True):
+        torch.testing.assert_close(rows[:, 0], whole, rtol=0, atol=1e-9)
+
+
+# torch's own rules for forward mode are scripts.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+@pytest.mark.parametrize("channels", [3, 132])
+def test_conv_has_forward_mode_derivatives(randomize, channels):
+    conv = randomize(PLUConv(channels)).double()
+    x, packed = draw(2, channels, 1, 2), conv.packed.detach()
+    along = draw(2, channels, 1, 2, seed=1), draw(channels, channels, seed=2)
+
+    def apply(x, packed):
+        return torch.func.functional_call(conv, {"packed": packed}, (x,))
+
+    def dense(x, packed):
+        lower, upper, _ = factors(packed, conv.sign, conv.bound)
+        return torch.einsum("ij,bjhw->bihw", (lower @ upper)[conv.permutation], x)
+
+    def products(f):
+        def slope(x, packed):
+            return torch.func.grad(lambda *at: f(*at).pow(3).sum(), argnums=(0, 1))(x, packed)
+
+        first = torch.func.jvp(f, (x, packed), along)[1]
+        second = torch.func.jvp(slope, (x, packed), along)[1]
+        rows = torch.func.vmap(lambda v: torch.func.jvp(f, (x, packed), (v, along[1]))[1])
+        return first, *second, rows(torch.stack([along[0], x]))
+
+    for a, b in zip(products(apply), products(dense), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
@@ -309,6 +354,7 @@ def test_determinant_does_not_depend_on_how_images_are_laid_out(randomize, kind,
         (lambda: PLUConv(2, torch.ones(3, 3)), r"weight has shape \(3, 3\)"),
         (lambda: PLUConv(3)(torch.ones(1, 4, 2, 2)), r"expected \(B, 3, H, W\)"),
         (lambda: PLUConv(3)(torch.ones(2, 3)), r"expected \(B, 3, H, W\)"),
+        (lambda: flows.check(PLUConv(2), torch.ones(0, 2, 3, 3)), r"\(0, 2, 3, 3\).*one row or more"),
         (lambda: PLUCoupling(5), "even number of channels"),
         (lambda: PLUCoupling(4, permutation=[0, 0]), r"permutation is \[0, 0\]"),
         (lambda: PLUCoupling(4)(torch.ones(1, 6, 2, 2)), r"expected \(B, 4, H, W\)"),
@@ -333,6 +379,14 @@ def test_bad_arguments(make, message):
         (lambda: PLUConv(2, torch.eye(2).long()), "weight has dtype torch.int64"),
         (lambda: PLUConv(2, bound="wide"), "bound is a str"),
         (lambda: plu_factor([[1.0]]), "A is a list; expected a floating-point tensor"),
+        (lambda: plu_factor(torch.eye(2).half()), "A has dtype torch.float16; expected float32"),
+        (lambda: plu_compose(*[torch.eye(2)] * 3, [1.0]), "s is a list; expected a floating-point"),
+        (lambda: plu_compose(torch.eye(2).long(), *[torch.eye(2)] * 2, torch.ones(2)), "P has dtype"),
+        (
+            lambda: plu_compose(*[torch.eye(2)] * 3, torch.ones(2).double()),
+            "P has dtype torch.float32 and s torch.float64; expected one dtype",
+        ),
+        (lambda: flows.glow(8), r"event_shape is a int; expected \(C, H, W\)"),
         (lambda: flows.check(3, torch.zeros(1, 2)), "a int was given; expected a flow or a bijection"),
         (lambda: flows.check(PLUConv(2), [1.0]), "x is a list; expected a floating-point tensor"),
         (lambda: flows.nice((4,), width=8).log_prob([1.0]), "x is a list; expected floating point"),
@@ -351,3 +405,14 @@ def test_conv_refuses_images_of_another_precision(way, channels, trains):
     conv = PLUConv(channels).train(trains).requires_grad_(trains)
     with pytest.raises(InvalidType, match=r"x has dtype torch\.float64; expected torch\.float32"):
         getattr(conv, way)(torch.ones(1, channels, 2, 2).double())
+
+
+@pytest.mark.parametrize("trains", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("make", [PLUConv, PLUCoupling])
+def test_inverses_in_half_precision(randomize, make, dtype, trains):
+    layer = randomize(make(4)).to(dtype).train(trains).requires_grad_(trains)
+    x = draw(2, 4, 3, 3).to(dtype)
+    back = layer.inverse(layer(x))
+    assert back.dtype == dtype
+    torch.testing.assert_close(back, x, rtol=0, atol=60 * torch.finfo(dtype).eps)

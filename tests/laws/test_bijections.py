@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from likely import flows
+from likely.errors import InvalidType, LikelyError
 from likely.flows import (
     ActNorm,
     AdditiveCoupling,
@@ -68,6 +69,8 @@ class Given(Bijection):
     def inverse_and_log_det(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return self.flow.inverse_and_log_det(z, self.observed)
 
+
+NETWORKS = (AdditiveCoupling, Coupling, PLUCoupling)
 
 # Name -> how to build it, and the shape of one row. Weights are drawn by `build`.
 REGISTRY: dict[str, tuple[Callable[[], Bijection], tuple[int, ...]]] = {
@@ -274,6 +277,44 @@ def test_empty_batch(build, name):
     assert back.shape == x.shape and log_det.shape == (0,)
 
 
+CHANGES = {
+    "a single row": lambda x: x[0],
+    "twice the channels": lambda x: torch.cat([x, x], 1),
+    "one channel": lambda x: x[:, :1],
+    "one column": lambda x: x[..., :1],
+    "one column more": lambda x: torch.cat([x, x[..., :1]], -1),
+    "sides in another order": lambda x: x.transpose(1, -1),
+    "integers": lambda x: (4 * x).long(),
+    "another precision": lambda x: x.float(),
+}
+
+
+@names
+@pytest.mark.parametrize("change", CHANGES)
+def test_other_rows_are_refused_or_mapped_as_they_should(build, name, change):
+    bijection, x = build(name), rows(name)
+    for way, back, given in (
+        ("forward", "inverse", x),
+        ("inverse", "forward", bijection(x).detach()),
+    ):
+        other = CHANGES[change](given)
+        if other.shape == given.shape and other.dtype == given.dtype:
+            continue
+        try:
+            z, log_det = getattr(bijection, f"{way}_and_log_det")(other)
+            again, negative = getattr(bijection, f"{back}_and_log_det")(z)
+        except LikelyError:
+            continue
+        except (RuntimeError, IndexError):
+            # Which shapes a network inside a coupling refuses is its own affair.
+            assert other.dtype == given.dtype
+            assert any(isinstance(m, NETWORKS) for m in bijection.modules())
+            continue
+        assert z.numel() == other.numel() and log_det.shape == other.shape[:1]
+        torch.testing.assert_close(again, other.to(again.dtype), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(negative, -log_det, rtol=1e-4, atol=1e-4)
+
+
 @names
 def test_arguments_are_left_alone(build, name):
     bijection, x = build(name), rows(name)
@@ -379,6 +420,74 @@ def test_additive_coupling_adds_a_function_of_the_kept_entries():
     even_moves = AdditiveCoupling(flows.interleaved(0), network)(x)
     torch.testing.assert_close(even_moves[:, 0::2], x[:, 0::2] + network(x[:, 1::2]), rtol=0, atol=0)
     assert torch.equal(even_moves[:, 1::2], x[:, 1::2])
+
+
+@pytest.mark.parametrize("way", ["forward", "inverse"])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        # Broadcast, the log-determinant of the second would be half of what it is.
+        (lambda net: AdditiveCoupling(flows.interleaved(0), net(1)), r"\(3, 1\) .* expected \(3, 2\)"),
+        (lambda net: Coupling(flows.interleaved(0), flows.Affine(), net(2)), r"expected \(3, 4\)"),
+        (lambda net: Coupling(flows.interleaved(0), flows.Affine(), net(3)), r"expected \(3, 4\)"),
+        (lambda net: Coupling(flows.interleaved(0), flows.Spline(3), net(8)), r"expected \(3, 16\)"),
+    ],
+)
+def test_networks_of_another_width_are_refused(make, message, way):
+    with pytest.raises(flows.bijection.InvalidInput, match=message):
+        getattr(make(lambda width: torch.nn.Linear(2, width)), way)(torch.rand(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Chain([torch.nn.Linear(2, 2)]), r"parts\[0\] is a Linear; expected a bijection"),
+        (lambda: Chain(Centred()), "parts is a Centred; expected a list"),
+        (lambda: Inverse(Centred), "bijection is the class Centred; expected a bijection"),
+        (lambda: FactorOut((2, 3, 5), 1, 3), "rest is a int; expected a bijection"),
+        (lambda: flows.Flow(Centred, flows.StandardNormal((4,)), (4,)), "bijection is the class"),
+        (lambda: flows.Flow(Centred(), flows.StandardNormal, (4,)), "base is the class StandardNormal"),
+        (lambda: flows.nice(4), r"event_shape is a int; expected a shape, such as \(4,\)"),
+        (lambda: flows.StandardNormal(4), "shape is a int; expected a shape"),
+        (lambda: Logit("wide"), "margin is a str"),
+        (lambda: flows.nice((4,), dropout="some"), "dropout is a str"),
+        (lambda: flows.Affine("wide"), "bound is a str"),
+        (lambda: Centred()(torch.zeros(1, 2, dtype=torch.uint8)), "x has dtype torch.uint8"),
+        (lambda: flows.masked((1, 2, 2)).log_prob_given(torch.rand(1, 1, 2, 2), [True]), "is a list"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(make, message):
+    with pytest.raises(InvalidType, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: flows.nice((1, 2.0, 2)), r"event_shape\[1\] is 2.0"),
+        (lambda: flows.nice((-2, -2)), r"event_shape\[0\] is -2"),
+        (lambda: flows.masked((1, 2, 2), bins=4.5), "bins is 4.5"),
+        (lambda: flows.nice((4,), couplings=2.5), "couplings is 2.5"),
+        (lambda: Permutation([False, True]), "order is False"),
+        (lambda: PLUCoupling(4, permutation=[0.5, 1.7]), "permutation is 0.5"),
+        (lambda: PLUCoupling(4, bound=math.inf), "bound is inf; expected a finite"),
+        (lambda: flows.Affine(math.inf), "bound is inf; expected a finite"),
+        (lambda: flows.Spline(1001), "bins=1001.*2 to 999"),
+        (lambda: flows.Spline(4, math.inf), "limit is inf; expected a finite"),
+        (lambda: FactorOut((2, 3, 5), 1.5, Reshape((1,), (1,))), "channels is 1.5"),
+        (lambda: odd_flow().log_prob(torch.rand(2, 4)), r"x has shape \(2, 4\); expected \(B, 3\)"),
+        (lambda: odd_flow().sample(2), r"x has shape \(2, 3\); expected \(B, 4\)"),
+        (lambda: flows.nice((2, 2)).distribution().log_prob(torch.rand(3, 4)), r"expected \(\.\.\., "),
+        (lambda: flows.nice((2, 2)).bits_per_dim(torch.rand(3, 2, 2), 0), "levels is 0"),
+    ],
+)
+def test_values_that_would_give_other_numbers_are_refused(make, message):
+    with pytest.raises(flows.bijection.InvalidInput, match=message):
+        make()
+
+
+def odd_flow() -> flows.Flow:
+    return flows.Flow(Centred(), flows.StandardNormal((3,)), (4,))
 
 
 def test_bad_arguments_are_refused():

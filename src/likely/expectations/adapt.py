@@ -62,7 +62,8 @@ def adapt(
         The law, without a graph: pass it as `via`.
 
     Raises:
-        InvalidInput: no draw of the start hits, so that there is nothing to go by.
+        InvalidInput: no draw of the start hits, so that there is nothing to go by; or the family makes
+            no use of its parameters.
 
     Reference: Rubinstein 1997, 1999; de Boer et al. 2005.
 
@@ -116,19 +117,23 @@ def _improve(
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        log_q = law_of(make()).log_prob(x).double()
+        try:
+            law = law_of(make())
+        except ValueError:  # outside of the family, such as a scale below zero
+            return _halved(parameters)
+        log_q = law.log_prob(x).double()
+        if not log_q.requires_grad:
+            raise InvalidInput(
+                "the law of the family does not depend on its parameters; make it of the tensors that "
+                "the family is given, without float() or .item()."
+            )
         if objective == "variance":
             # log of sum (f p / r) (f p / q) / n
             value = (log_fw + log_fp - log_q).logsumexp(0)
         else:
             value = -(share * log_q).sum()
         value.backward()  # type: ignore[no-untyped-call]
-        if (
-            not value.isfinite()
-        ):  # outside of the family: without slopes the line search halves its step
-            for t in parameters:
-                t.grad = torch.full_like(t, torch.nan)
-        return value.detach()
+        return value.detach() if value.isfinite() else _halved(parameters)
 
     before = [t.detach().clone() for t in parameters]
     with torch.enable_grad():
@@ -137,6 +142,13 @@ def _improve(
         with torch.no_grad():
             for t, old in zip(parameters, before, strict=True):
                 t.copy_(old)
+
+
+def _halved(parameters: list[Tensor]) -> Tensor:
+    """Return the loss outside of the family: without slopes the line search halves its step."""
+    for t in parameters:
+        t.grad = torch.full_like(t, torch.nan)
+    return parameters[0].new_full((), torch.inf)
 
 
 def _family(

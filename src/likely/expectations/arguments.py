@@ -10,9 +10,9 @@ from torch import distributions as d
 from torch.distributions import Distribution, Independent
 
 from likely.expectations.law import Law
-from likely.expectations.torch_law import TorchLaw, base_of
+from likely.expectations.torch_law import TorchLaw, base_of, made_of
 
-#: the arguments of each family; of alternatives in one tuple, a law has the first that it holds
+#: the arguments of each family; of alternatives in one tuple, a law has the one it was made of
 FAMILIES: Final[dict[type[Distribution], tuple[tuple[str, ...], ...]]] = {
     d.Normal: (("loc",), ("scale",)),
     d.Laplace: (("loc",), ("scale",)),
@@ -46,8 +46,8 @@ def arguments_of(law: Law) -> dict[str, Tensor]:
     base = base_of(law.distribution)
     found = {}
     for alternatives in FAMILIES.get(type(base), ()):
-        held = [name for name in alternatives if name in vars(base)] or list(alternatives)
-        found[held[0]] = getattr(base, held[0])
+        name = made_of(base, alternatives)
+        found[name] = getattr(base, name)
     return found
 
 

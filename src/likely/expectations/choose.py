@@ -9,7 +9,7 @@ from typing import Final, Literal, final
 
 import torch
 
-from likely.checks import whole
+from likely.checks import kind, whole
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.adapter import law_of
 from likely.expectations.arguments import arguments_of
@@ -97,9 +97,11 @@ class Auto(Gradient):
         whole("repeats", self.repeats, 2)
         if self.cost not in ("time", "evaluations"):
             raise InvalidInput(f"cost is {self.cost!r}; expected 'time' or 'evaluations'.")
-        odd = [how for how in self.among or () if not isinstance(how, Gradient)]
-        if odd:
-            raise InvalidType(f"among holds {odd}; expected estimators as values, such as Score().")
+        if self.among is not None and not isinstance(self.among, Sequence):
+            raise InvalidType(f"among is {kind(self.among)}; expected a list of estimators.")
+        for how in self.among or ():
+            if not isinstance(how, Gradient):
+                raise InvalidType(f"among holds {kind(how)}; expected values, such as Score().")
 
     def prepare(self, problem: Problem, n: int, seed: int) -> Block:
         """Choose, or remember, then do as the choice does."""
@@ -181,6 +183,8 @@ def choose(
         Enumerate()
     """
     whole("n", n)
+    if auto is not None and not isinstance(auto, Auto):
+        raise InvalidType(f"auto is {kind(auto)}; expected a value, such as Auto(draws=32).")
     return (auto or Auto()).choose(Problem(f, law_of(p), None, Independent()), n, root_of(seed))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from likely.checks import whole
+from likely.checks import kind, whole
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.adapter import law_of
 from likely.expectations.cost import evaluations, seconds
@@ -167,11 +167,11 @@ def compare(
     """
     whole("n", n)
     whole("repeats", repeats, 2)
-    if isinstance(estimators, str) or isinstance(parameters, torch.Tensor):
-        raise InvalidType(
-            "estimators and parameters are lists or mappings, such as ['score'] and [mu]; a single "
-            f"{'name' if isinstance(estimators, str) else 'tensor'} was given."
-        )
+    for what, given in (("estimators", estimators), ("parameters", parameters)):
+        if isinstance(given, str) or not isinstance(given, Iterable) or isinstance(given, torch.Tensor):
+            raise InvalidType(
+                f"{what} is {kind(given)}; expected a list or a mapping, such as ['score'] and [mu]."
+            )
     named = _named_estimators(estimators)
     leaves = (
         dict(parameters)

@@ -70,7 +70,9 @@ def elbo(
         An `Estimate` of the bound; its mean is differentiable.
 
     Raises:
-        InvalidInput: there is no such estimator, or k > 1 with other than "path" and "dreg".
+        InvalidInput: there is no such estimator, k > 1 with other than "path" and "dreg", or log_joint
+            gives other than one value for each draw.
+        InvalidType: grad is no name, or log_joint no function to tensors.
 
     Reference: Kingma, Welling 2014; Roeder, Wu, Duvenaud 2017 (sticking the landing); Burda, Grosse,
     Salakhutdinov 2016 (importance weighting); Tucker et al. 2019 (doubly reparameterised).
@@ -93,6 +95,8 @@ def elbo(
         "weak": Weak(),
         "enumerate": Enumerate(),
     }
+    if grad is not None and not isinstance(grad, str):
+        raise InvalidType(f"grad is {kind(grad)}; expected one of the names {list(hows)}.")
     if grad not in hows or (baseline is not None and grad != "score"):
         raise InvalidInput(
             f"grad is {grad!r} with baseline {baseline!r}; expected one of {list(hows)}, and a "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any, Final, final
 
 import torch
@@ -16,7 +16,7 @@ from likely.errors import InvalidInput
 from likely.expectations.gradient import Block, Gradient
 from likely.expectations.law import Law
 from likely.expectations.problem import Problem, Terms, floating, over
-from likely.expectations.torch_law import innermost, log_prob_inside
+from likely.expectations.torch_law import innermost, log_prob_inside, made_of
 
 #: at most so many points are enumerated
 MOST_POINTS: Final = 2**20
@@ -56,7 +56,7 @@ class Enumerate(Gradient):
 
 
 def _of_bernoulli(p: Bernoulli, x: Tensor) -> Tensor:
-    if p._param is vars(p).get("logits"):
+    if made_of(p, ("probs", "logits")) == "logits":
         return torch.sigmoid((2 * x - 1) * p.logits.double())
     return torch.addcmul(1 - x, 2 * x - 1, p.probs.double())
 
@@ -81,17 +81,23 @@ def masses(law: Law, x: Tensor) -> Tensor:
     if rule is None:
         return log_prob_inside(law, x).double().exp()
     each = rule(base, x)
-    return each.flatten(lead).prod(-1) if each.ndim > lead else each
+    if each.ndim == lead:
+        return each
+    # One factor after the other: derivatives of `prod` divide by factors, which may be tiny.
+    return reduce(torch.mul, each.flatten(lead).unbind(-1), each.new_ones(()))
 
 
 def weighed(values: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `p f` of every point, in float64, and their sum; f may be anything where p is 0."""
+    """Return `p f` of every point, in float64, and their sum.
+
+    Points where p is 0 and f is not finite are left out, of the sum and of its derivatives.
+    """
     f = floating(values)
     mass = over(mass, f)
     a = mass * f
     total = a.sum(0)
     if not (math.isfinite(total.item()) if total.ndim == 0 else total.isfinite().all()):
-        a = mass * torch.where(mass > 0, f, 0.0)
+        a = mass * torch.where((mass > 0) | f.isfinite(), f, 0.0)
         total = a.sum(0)
     return a, total
 

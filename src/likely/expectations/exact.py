@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from likely.checks import share
 from likely.expectations.adapter import law_of
 from likely.expectations.enumeration import masses, support_of, support_size, weighed
 from likely.expectations.law import AnyLaw
@@ -58,6 +59,7 @@ def exact(f: Function, p: AnyLaw | Tractable, *, rtol: float = 1e-11) -> Float[T
     if isinstance(p, Tractable):
         return p.exact_expectation(f)
     law = law_of(p)
+    share("rtol", rtol)
     problem = Problem(f, law, None, Independent())
     if support_size(law) < math.inf:
         x = support_of(problem)

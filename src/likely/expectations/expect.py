@@ -11,7 +11,7 @@ import torch
 from joblib import Parallel, delayed
 from torch import Tensor
 
-from likely.checks import whole
+from likely.checks import described, whole
 from likely.density import evaluating
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.adapter import law_of
@@ -23,6 +23,7 @@ from likely.expectations.mixture import Mixture
 from likely.expectations.names import gradient_of, root_of
 from likely.expectations.problem import Function, Problem
 from likely.expectations.sampling import Independent, Sampling, Sobol
+from likely.expectations.torch_law import discrete
 from likely.expectations.until import rel
 from likely.seeds import derived
 
@@ -103,7 +104,7 @@ def expect(
     if workers != 1 or isinstance(workers, bool):
         whole("workers", workers)
     if until is not None and not isinstance(until, rel):
-        raise InvalidType(f"until is {until!r:.40}; expected a rule, such as rel(0.1).")
+        raise InvalidType(f"until is {described(until)}; expected a rule, such as rel(0.1).")
     root = root_of(seed, generator)
     how = gradient_of(grad, baseline)
     if workers > 1 and not isinstance(how, Values):
@@ -167,8 +168,6 @@ def _problem(
     normalise: bool,
     batched: bool,
 ) -> Problem:
-    if not isinstance(sampling, Sampling):
-        raise InvalidType(f"sampling is {sampling!r:.60}; expected a value, such as Sobol().")
     if via is None:
         return Problem(f, law, None, sampling, normalise, 1.0)
     if isinstance(via, Sequence) and not isinstance(via, str):
@@ -193,6 +192,12 @@ def _same_space(p: Law, q: Law) -> None:
     """Refuse draws of another kind: log_prob would broadcast them, or give them no weight."""
     if p.space is not None and q.space is not None and p.space != q.space:
         raise InvalidInput(f"via draws {q.space}; expected what p draws, {p.space}.")
+    kinds = [discrete(p), discrete(q)]
+    if None not in kinds and kinds[0] != kinds[1]:
+        raise InvalidInput(
+            f"one of {p.name} (p) and {q.name} (via) is discrete, and the other is not: there are no "
+            "weights between masses and densities."
+        )
 
 
 def _sizes(n: int, given: int | None, until: rel | None, problem: Problem) -> list[int]:

@@ -9,7 +9,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from likely.errors import InvalidInput
+from likely.checks import kind
+from likely.errors import InvalidInput, InvalidType
 from likely.expectations.arguments import arguments_of, with_arguments
 from likely.expectations.baselines import Baseline, baseline_of
 from likely.expectations.gradient import Block, Gradient, Path, Score
@@ -34,7 +35,9 @@ class Mixed(Gradient):
             have the baseline of the first, and all weak ones are stratified if one is.
 
     Raises:
-        InvalidInput: the arguments of the law are not known, or one that requires gradients is missing.
+        InvalidType: parts is no mapping to such estimators.
+        InvalidInput: the arguments of the law are not known, one that requires gradients is missing, or
+            the law has no such argument.
 
     Example:
         >>> from likely import expect
@@ -48,6 +51,15 @@ class Mixed(Gradient):
 
     parts: Mapping[str, Gradient]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.parts, Mapping):
+            raise InvalidType(f"parts is {kind(self.parts)}; expected a mapping from arguments.")
+        for name, part in self.parts.items():
+            if not isinstance(part, Score | Path | Weak):
+                raise InvalidType(
+                    f"the estimator of {name!r} is {kind(part)}; expected Score(), Path() or Weak()."
+                )
+
     def __str__(self) -> str:
         names = {name: type(part).__name__.lower() for name, part in self.parts.items()}
         return ", ".join(f"{name} by {how}" for name, how in names.items())
@@ -57,12 +69,13 @@ class Mixed(Gradient):
         if problem.via is not None:
             raise InvalidInput("estimators by argument draw from p itself; with via, use grad='score'.")
         law, parts = problem.law, self.parts
-        given = {name for name, tensor in arguments_of(law).items() if tensor.requires_grad}
-        odd = [part for part in parts.values() if not isinstance(part, Score | Path | Weak)]
-        if not given or given - set(parts) or odd:
+        arguments = arguments_of(law)
+        given = {name for name, tensor in arguments.items() if tensor.requires_grad}
+        if not given or given - set(parts) or set(parts) - set(arguments):
             raise InvalidInput(
                 f"estimators are given for {sorted(parts)}; {law.name} has the arguments "
-                f"{sorted(given)} that require gradients. Expected Score(), Path() or Weak() for each."
+                f"{sorted(arguments)}, of which {sorted(given)} require gradients. Expected Score(), "
+                "Path() or Weak() for each of these."
             )
         by = {
             kind: [name for name in given if isinstance(parts[name], kind)]

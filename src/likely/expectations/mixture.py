@@ -27,7 +27,8 @@ class Mixture(Law):
         shares: their shares, positive; None for equal ones. They are divided by their sum.
 
     Raises:
-        InvalidInput: there is no law, a share is not positive, or there are not as many as laws.
+        InvalidInput: there is no law, a share is not positive, or there are not as many as laws; when
+            drawn from, draws of the laws differ.
 
     Reference: Veach, Guibas 1995; Hesterberg 1995; Owen, Zhou 2000.
 
@@ -43,8 +44,9 @@ class Mixture(Law):
     def __init__(self, laws: Sequence[AnyLaw], shares: Sequence[float] | None = None) -> None:
         if not isinstance(laws, Sequence):
             raise InvalidType(f"laws is a {type(laws).__name__}; expected a list of laws.")
-        if not all(isinstance(share, int | float) for share in shares or ()):
-            raise InvalidType(f"shares are {shares!r:.60}; expected numbers.")
+        numbers = [] if shares is None else shares
+        if not isinstance(numbers, Sequence) or not all(isinstance(s, int | float) for s in numbers):
+            raise InvalidType(f"shares are {shares!r:.60}; expected a list of numbers.")
         given = [1.0] * len(laws) if shares is None else [float(share) for share in shares]
         positive = all(0 < share < math.inf for share in given)
         if not laws or len(given) != len(laws) or not positive:
@@ -63,6 +65,10 @@ class Mixture(Law):
         """Return n independent draws, those of one component after those of another."""
         if attached:
             raise InvalidInput("draws of a mixture are not differentiable; use grad='score'.")
+        spaces = [law.space for law in self.laws if law.space is not None]
+        for space in spaces:
+            if space != spaces[0]:
+                raise InvalidInput(f"the laws draw {spaces[0]} and {space}; expected the same.")
         generator = torch.Generator().manual_seed(derived(seed, 0))
         which = torch.multinomial(torch.tensor(self.shares), n, replacement=True, generator=generator)
         counts = which.bincount(minlength=len(self.laws)).tolist()

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from likely.checks import function
+from likely.checks import described, function
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.estimate import Estimate
 from likely.expectations.law import Law
@@ -101,7 +101,7 @@ class Problem:
     """The expectation of f under `law`, from draws of `via` where that is given.
 
     Raises:
-        InvalidType: f is no function.
+        InvalidType: f is no function, or sampling no way of sampling.
         InvalidInput: f is about the draws of another law.
 
     Args:
@@ -122,6 +122,10 @@ class Problem:
 
     def __post_init__(self) -> None:
         function("f", self.f, "of the draws")
+        if not isinstance(self.sampling, Sampling):
+            raise InvalidType(
+                f"sampling is {described(self.sampling)}; expected a value, such as Sobol()."
+            )
         if isinstance(self.f, Particular):
             self.f.check_law(self.law)
 

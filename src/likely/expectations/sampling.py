@@ -66,7 +66,10 @@ class Antithetic(Sampling):
     def unit(self, n: int) -> int:
         """Two."""
         if n % 2:
-            raise InvalidInput(f"n is {n}; expected an even number of draws for antithetic pairs.")
+            raise InvalidInput(
+                f"{n} draws at once (n, or the block where draws come in blocks); expected an even "
+                "number for antithetic pairs."
+            )
         return 2
 
     def draw(self, law: Law, n: int, seed: int, attached: bool) -> Tensor:

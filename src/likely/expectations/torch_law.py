@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final, final
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Exponential, Independent, Normal, Poisson
+from torch.distributions import (
+    Bernoulli,
+    Binomial,
+    Categorical,
+    Distribution,
+    Exponential,
+    Independent,
+    NegativeBinomial,
+    Normal,
+    OneHotCategorical,
+    Poisson,
+)
 
 from likely.errors import InvalidInput
 from likely.expectations.law import Law
@@ -27,6 +38,11 @@ GENERATED: Final[
     Exponential: lambda p, shape, generator: (
         p.rate.new_empty(shape).exponential_(generator=generator) / p.rate
     ),
+}
+#: families whose logits torch makes of clamped probabilities, and whether these are of two outcomes
+CLAMPED: Final[dict[type[Distribution], bool]] = {
+    **dict.fromkeys((Bernoulli, Binomial, NegativeBinomial), True),
+    **dict.fromkeys((Categorical, OneHotCategorical), False),
 }
 CPU: Final = torch.device("cpu")
 SCALAR: Final = torch.Size()
@@ -84,7 +100,7 @@ class TorchLaw(Law):
     def inside(self, x: Tensor) -> Tensor:
         """Return the log-density of points that are known to lie in the support."""
         try:
-            return self._joint(_trusting(self.distribution).log_prob(x))
+            return self._joint(_trusting(_unclamped(self.distribution)).log_prob(x))
         except ValueError:  # a law within looked, and found one that rounding put outside
             return self.log_prob(x)
 
@@ -92,7 +108,7 @@ class TorchLaw(Law):
         return value if self.batched or value.ndim == 1 else value.sum(tuple(range(1, value.ndim)))
 
     def _log_prob(self, x: Tensor) -> Tensor:
-        law = self.distribution
+        law = _unclamped(self.distribution)
         if _validates(law):
             try:
                 return law.log_prob(x)
@@ -128,6 +144,12 @@ def base_of(law: Distribution) -> Distribution:
     return law
 
 
+def made_of(base: Distribution, alternatives: Sequence[str]) -> str:
+    """Return which of some arguments a law was made of; it may keep others once they were asked for."""
+    held = vars(vars(base).get("_categorical", base))  # in the order in which they came
+    return next((name for name in held if name in alternatives), alternatives[0])
+
+
 def entries(law: TorchLaw) -> tuple[Distribution, int]:
     """Return the law of one entry with its batch of entries, and how many entries one draw has.
 
@@ -155,6 +177,16 @@ def _inside(law: Distribution, x: Tensor) -> Tensor | None:
     return None if inside.all() else inside
 
 
+def discrete(law: Law) -> bool | None:
+    """Return whether the draws of a law of torch's are discrete; None where nobody can tell."""
+    base = innermost(law)
+    try:
+        support = None if base is None else base.support
+        return None if support is None else bool(support.is_discrete)
+    except NotImplementedError:
+        return None
+
+
 def moving_ends(law: Distribution) -> list[str]:
     """Return the ends of a support that are parameters to differentiate by, by name."""
     try:
@@ -172,6 +204,28 @@ def _trusting(law: Distribution) -> Distribution:
     vars(copy).update(vars(law), _validate_args=False)
     if isinstance(copy, Independent):
         copy.base_dist = _trusting(copy.base_dist)
+    return copy
+
+
+def _unclamped(law: Distribution) -> Distribution:
+    """Return the same law with logits that tell any probability from 0 and 1, not from 1.2e-7 on."""
+    base: Any = base_of(law)
+    two = CLAMPED.get(type(base))
+    if two is None or made_of(base, ("probs", "logits")) == "logits":
+        return law
+    p, tiny = base.probs, torch.finfo(base.probs.dtype).tiny
+    logits = p.clamp(min=tiny).log()
+    return _with_logits(law, logits - (1 - p).clamp(min=tiny).log() if two else logits)
+
+
+def _with_logits(law: Distribution, logits: Tensor) -> Distribution:
+    copy = object.__new__(type(law))
+    vars(copy).update(vars(law))
+    for inner in ("base_dist", "_categorical"):
+        if inner in vars(law):
+            vars(copy)[inner] = _with_logits(vars(law)[inner], logits)
+            return copy
+    vars(copy)["logits"] = logits
     return copy
 
 

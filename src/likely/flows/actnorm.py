@@ -33,7 +33,8 @@ class ActNorm(Bijection):
 
     Raises:
         InvalidInput: x has other channels; or no data has been seen, and the call is one that cannot
-            choose b and s: in evaluation mode, of the inverse, or with an empty batch.
+            choose b and s: in evaluation mode, of the inverse, with an empty batch, or with one that is
+            not finite.
 
     Reference: Kingma, Dhariwal 2018, "Glow", section 3.1; Salimans, Kingma 2016.
 
@@ -84,6 +85,12 @@ class ActNorm(Bijection):
         sums = torch.cat([count, values.sum(1), values.square().sum(1)])
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(sums)
+        # NaN would stay in b and s for good; no compiled graph or meta tensor can branch on it.
+        if not (torch.compiler.is_compiling() or x.is_meta or sums.isfinite().all()):
+            raise InvalidInput(
+                "x holds NaN or infinite values; ActNorm chooses its scales by the first batch: "
+                "expected finite ones."
+            )
         total, squares = sums[1:].chunk(2)
         mean = total / sums[0]
         std = (squares / sums[0] - mean.square()).clamp(min=0).sqrt().clamp(min=LEAST_STD)

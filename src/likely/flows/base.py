@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from likely.checks import shape_of
+
 
 class Base(ABC):
     """A fixed law of independent standard entries over rows of shape `shape`.
@@ -36,7 +38,7 @@ class Base(ABC):
     scale: float
 
     def __init__(self, shape: Sequence[int]) -> None:
-        self.shape = torch.Size(shape)
+        self.shape = torch.Size(shape_of("shape", shape))
 
     @abstractmethod
     def log_prob(self, z: Float[Tensor, "batch *latent"]) -> Float[Tensor, " batch"]:

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from likely.errors import InvalidInput
+from likely.checks import kind, shape_of, tensor
+from likely.errors import InvalidInput, InvalidType
 from likely.flows.networks import draws
 from likely.flows.reversible import applied, recomputed
 
@@ -51,6 +52,36 @@ class Bijection(nn.Module, ABC):
         return self.inverse_and_log_det(z)[0]
 
 
+def rows(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return x, which has to be a batch of rows of that shape.
+
+    Raises:
+        InvalidInput: it is of another shape.
+
+    Example:
+        >>> rows(torch.zeros(3, 4), (4,)).shape
+        torch.Size([3, 4])
+    """
+    if x.ndim == 0 or tuple(x.shape[1:]) != tuple(shape):
+        raise InvalidInput(f"x has shape {tuple(x.shape)}; expected {('B', *shape)}.".replace("'", ""))
+    return x
+
+
+def bijection_of(name: str, value: object) -> Bijection:
+    """Return an argument that has to be a bijection.
+
+    Raises:
+        InvalidType: it is none.
+
+    Example:
+        >>> bijection_of("rest", Reshape((2,), (2,)))
+        Reshape()
+    """
+    if not isinstance(value, Bijection):
+        raise InvalidType(f"{name} is {kind(value)}; expected a bijection.")
+    return value
+
+
 @final
 class Chain(Bijection):
     """The composition `f_n o ... o f_1`; log-determinants add up by the chain rule.
@@ -69,6 +100,7 @@ class Chain(Bijection):
 
     Raises:
         InvalidInput: there are no parts, or a reversible chain draws random numbers.
+        InvalidType: a part is no bijection, or x no floating-point tensor.
 
     Example:
         >>> Chain([Reshape((1, 2, 2), (4,)), Reshape((4,), (2, 2))])(torch.zeros(3, 1, 2, 2)).shape
@@ -77,21 +109,25 @@ class Chain(Bijection):
 
     def __init__(self, parts: Sequence[Bijection], *, reversible: bool = False) -> None:
         super().__init__()
+        if not isinstance(parts, Sequence):
+            raise InvalidType(f"parts is {kind(parts)}; expected a list of bijections.")
         if not parts:
             raise InvalidInput("a chain needs at least one bijection; got none.")
-        self.parts = nn.ModuleList(parts)
+        self.parts = nn.ModuleList(bijection_of(f"parts[{i}]", part) for i, part in enumerate(parts))
         if reversible and any(draws(module) for module in self.modules()):
             raise InvalidInput("a reversible chain cannot have dropout: it could not draw it again.")
         self.reversible = reversible
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Apply the parts first to last."""
+        tensor("x", x)
         if self.reversible and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return recomputed(cast(Sequence[Bijection], self.parts), x)
         return applied(cast(Sequence[Bijection], self.parts), x)
 
     def inverse_and_log_det(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Apply the inverses last to first."""
+        tensor("z", z)
         total = z.new_zeros(z.shape[0])
         for part in cast(Iterable[Bijection], reversed(self.parts)):
             z, log_det = part.inverse_and_log_det(z)
@@ -110,7 +146,7 @@ class Inverse(Bijection):
 
     def __init__(self, bijection: Bijection) -> None:
         super().__init__()
-        self.bijection = bijection
+        self.bijection = bijection_of("bijection", bijection)
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Apply the inverse of the wrapped map."""
@@ -130,7 +166,8 @@ class Reshape(Bijection):
         latent_shape: the shape of z, of as many entries.
 
     Raises:
-        InvalidInput: the two shapes hold different numbers of entries.
+        InvalidInput: the two shapes hold different numbers of entries, a size is no whole number, or
+            rows are of another shape.
 
     Example:
         >>> Reshape((1, 2, 2), (4,))(torch.zeros(3, 1, 2, 2)).shape
@@ -139,7 +176,8 @@ class Reshape(Bijection):
 
     def __init__(self, event_shape: Sequence[int], latent_shape: Sequence[int]) -> None:
         super().__init__()
-        self.event_shape, self.latent_shape = tuple(event_shape), tuple(latent_shape)
+        self.event_shape = shape_of("event_shape", event_shape)
+        self.latent_shape = shape_of("latent_shape", latent_shape)
         if math.prod(self.event_shape) != math.prod(self.latent_shape):
             raise InvalidInput(
                 f"cannot reshape {self.event_shape} to {self.latent_shape}; expected as many entries."
@@ -147,8 +185,10 @@ class Reshape(Bijection):
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Give each row the latent shape."""
+        x = rows(x, self.event_shape)
         return x.reshape(x.shape[0], *self.latent_shape), x.new_zeros(x.shape[0])
 
     def inverse_and_log_det(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Give each row the event shape."""
+        z = rows(z, self.latent_shape)
         return z.reshape(z.shape[0], *self.event_shape), z.new_zeros(z.shape[0])

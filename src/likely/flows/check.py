@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from likely.checks import kind, tensor
-from likely.errors import InvalidType
+from likely.errors import InvalidInput, InvalidType
 from likely.flows.bijection import Bijection, Chain
 from likely.flows.flow import Flow
 from likely.flows.squeeze import FactorOut
@@ -70,6 +70,7 @@ def check(flow_or_bijection: Flow | Bijection, x: Float[Tensor, "batch *event"])
 
     Raises:
         InvalidType: it is neither a flow nor a bijection, or x is no floating-point tensor.
+        InvalidInput: x holds no numbers.
 
     Returns:
         The largest errors, and those of each layer.
@@ -85,7 +86,8 @@ def check(flow_or_bijection: Flow | Bijection, x: Float[Tensor, "batch *event"])
     )
     if not isinstance(bijection, Bijection):
         raise InvalidType(f"{kind(bijection)} was given; expected a flow or a bijection.")
-    tensor("x", x)
+    if tensor("x", x).numel() == 0:
+        raise InvalidInput(f"x has shape {tuple(x.shape)}; expected one row or more.")
     # In training mode dropout would make another map of each call.
     native = copy.deepcopy(bijection).eval().requires_grad_(False)
     given = x.detach().to(next(bijection.parameters(), x).dtype)

@@ -8,7 +8,9 @@ from typing import cast, final
 import torch
 from torch import Tensor, nn
 
+from likely.errors import InvalidInput
 from likely.flows.bijection import Bijection
+from likely.flows.networks import answer
 from likely.flows.reversible import step_back, vjp
 from likely.flows.splits import Partition
 from likely.flows.transforms import Elementwise
@@ -24,6 +26,10 @@ class AdditiveCoupling(Bijection):
     Args:
         split: which entries move and which are kept.
         network: m, from `(B, kept)` to `(B, moved)`.
+
+    Raises:
+        InvalidInput: the network returns another shape.
+        InvalidType: x has another dtype than the network takes.
 
     Example:
         >>> import torch
@@ -42,18 +48,19 @@ class AdditiveCoupling(Bijection):
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Add the shift."""
         moved, kept = self.split.split(x)
-        z = self.split.merge(moved + self._shift(kept), kept)
+        z = self.split.merge(moved + self._shift(kept, moved), kept)
         return z, x.new_zeros(x.shape[0])
 
     def inverse_and_log_det(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Subtract the shift."""
         moved, kept = self.split.split(z)
-        x = self.split.merge(moved - self._shift(kept), kept)
+        x = self.split.merge(moved - self._shift(kept, moved), kept)
         return x, z.new_zeros(z.shape[0])
 
-    def _shift(self, kept: Tensor) -> Tensor:
+    def _shift(self, kept: Tensor, moved: Tensor) -> Tensor:
         # Under autocast the network answers in bfloat16; sums with the data stay in its precision.
-        shift: Tensor = self.network(kept)
+        shift = answer(self.network, kept)
+        _fits(shift, kept, moved.shape)
         return shift.to(kept.dtype)
 
 
@@ -69,6 +76,10 @@ class Coupling(Bijection):
         transform: T, such as `Affine()` or `Spline()`.
         network: m, from the kept part to `transform.parameters` times as many values as move, stacked
             along the dimension of the split.
+
+    Raises:
+        InvalidInput: the network returns another shape.
+        InvalidType: x has another dtype than the network takes.
 
     Reference: Dinh, Sohl-Dickstein, Bengio 2017, "Density estimation using Real NVP".
 
@@ -90,21 +101,33 @@ class Coupling(Bijection):
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Transform the moved entries."""
         moved, kept = self.split.split(x)
-        z, entries = self.transform.forward(moved, self.raw(kept))
+        z, entries = self.transform.forward(moved, self.raw(kept, moved))
         return self.split.merge(z, kept), self.split.only_moved(entries).flatten(1).sum(1)
 
     def inverse_and_log_det(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Transform them back."""
         moved, kept = self.split.split(z)
-        x, entries = self.transform.inverse(moved, self.raw(kept))
+        x, entries = self.transform.inverse(moved, self.raw(kept, moved))
         return self.split.merge(x, kept), self.split.only_moved(entries).flatten(1).sum(1)
 
-    def raw(self, kept: Tensor) -> Tensor:
+    def raw(self, kept: Tensor, moved: Tensor) -> Tensor:
         """Return the unbounded parameters of T, `(parameters, *moved.shape)`."""
         # Under autocast the network answers in bfloat16; what acts on the data stays in its precision.
-        out: Tensor = self.network(kept).to(kept.dtype)
-        out = out.unflatten(self.split.dim, (self.transform.parameters, -1))  # type: ignore[no-untyped-call]
+        out: Tensor = answer(self.network, kept).to(kept.dtype)
+        wanted, k = list(moved.shape), self.transform.parameters
+        wanted[self.split.dim] *= k
+        _fits(out, kept, wanted)
+        out = out.unflatten(self.split.dim, (k, -1))  # type: ignore[no-untyped-call]
         return out.movedim(self.split.dim - 1, 0)
+
+
+def _fits(out: Tensor, kept: Tensor, wanted: Sequence[int]) -> None:
+    """Refuse what would be broadcast: the log-determinant would count an entry once for several."""
+    if tuple(out.shape) != tuple(wanted):
+        raise InvalidInput(
+            f"the network returned shape {tuple(out.shape)} for {tuple(kept.shape)}; expected "
+            f"{tuple(wanted)}."
+        )
 
 
 @step_back.register
@@ -115,7 +138,7 @@ def _(
     moved, kept = part.split.split(z)
     with torch.enable_grad():
         kept = kept.detach().requires_grad_()
-        raw = part.raw(kept)
+        raw = part.raw(kept, moved)
         given = raw.detach().requires_grad_()
     with torch.no_grad():
         x = part.split.merge(part.transform.inverse(moved, given)[0], kept)

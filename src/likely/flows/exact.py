@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from likely.checks import tensor
+from likely.checks import shape_of, tensor, whole
 from likely.errors import InvalidInput
 
 
@@ -26,7 +26,7 @@ class ExactDensity(nn.Module, ABC):
 
     def __init__(self, event_shape: Sequence[int], config: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        self.event_shape = torch.Size(event_shape)
+        self.event_shape = torch.Size(shape_of("event_shape", event_shape))
         self.config = None if config is None else dict(config)
 
     @abstractmethod
@@ -55,6 +55,7 @@ class ExactDensity(nn.Module, ABC):
         It bounds the code length of data with that many levels when x is dequantised to [0, 1), which
         `likely.data.dequantize` does.
         """
+        whole("levels", levels)
         dims = math.prod(self.event_shape)
         return math.log2(levels) - self.log_prob(x) / (dims * math.log(2))
 

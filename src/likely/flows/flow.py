@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from likely.checks import whole
-from likely.errors import InvalidType
+from likely.checks import kind, whole
+from likely.errors import InvalidInput, InvalidType
 from likely.flows.base import Base
-from likely.flows.bijection import Bijection
+from likely.flows.bijection import Bijection, bijection_of, rows
 from likely.flows.exact import ExactDensity
 from likely.flows.frozen import FrozenMLP
 from likely.flows.networks import MLP
@@ -32,6 +32,9 @@ class Flow(ExactDensity):
         event_shape: the shape of one data point.
         config: how to build this flow again, `{"model": name, ...}`; None for hand-made flows, which
             cannot be saved.
+
+    Raises:
+        InvalidType: the bijection is none, or the base no base law.
 
     Reference: Rezende, Mohamed 2015; Dinh, Krueger, Bengio 2015.
 
@@ -50,7 +53,11 @@ class Flow(ExactDensity):
         config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(event_shape, config)
-        self.bijection = bijection
+        self.bijection = bijection_of("bijection", bijection)
+        if not isinstance(base, Base):
+            raise InvalidType(
+                f"base is {kind(base)}; expected a base law, such as StandardNormal((4,))."
+            )
         self.base = base
 
     def log_prob(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
@@ -61,12 +68,12 @@ class Flow(ExactDensity):
 
         Raises:
             InvalidType: x is not a floating-point tensor.
-            InvalidInput: its rows are not of shape `event_shape`.
+            InvalidInput: its rows are not of shape `event_shape`, or f(x) not of the shape of the base.
         """
         self.check_rows(x)
         largest = x.detach().abs().reshape(len(x), self.event_shape.numel()).amax(1)
         z, log_det = self.bijection.forward_and_log_det(x.to(self._dtype))
-        log_p = (self.base.log_prob(z) + log_det).to(x.dtype)
+        log_p = (self.base.log_prob(rows(z, self.base.shape)) + log_det).to(x.dtype)
         # Infinities that meet in a difference leave NaN, though nothing of x is.
         return log_p.masked_fill(log_p.isnan() & ~largest.isnan(), -math.inf)
 
@@ -82,6 +89,7 @@ class Flow(ExactDensity):
         like = self._like
         z = self.base.sample(n, generator_for(seed, generator, like.device), like.dtype)
         x, log_det = self.bijection.inverse_and_log_det(z)
+        rows(x, self.event_shape)
         return x, self.base.log_prob(z) - log_det
 
     @torch.no_grad()
@@ -142,6 +150,10 @@ class FlowDistribution(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """Return `log p(value)` for values of shape `(*sample_shape, *event_shape)`."""
         shape = value.shape[: value.ndim - len(self.event_shape)]
+        if value.shape != shape + self.event_shape:
+            raise InvalidInput(
+                f"value has shape {tuple(value.shape)}; expected (..., *{tuple(self.event_shape)})."
+            )
         return self.flow.log_prob(value.reshape(-1, *self.event_shape)).reshape(shape)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from likely.checks import whole
 from likely.errors import InvalidInput
 
 
@@ -43,7 +44,7 @@ class Histogram(nn.Module):
 
     def __init__(self, bins: int, cells: int = 256) -> None:
         super().__init__()
-        if not 2 <= bins <= cells:
+        if not 2 <= whole("bins", bins, least=0) <= whole("cells", cells):
             raise InvalidInput(f"bins is {bins} and cells {cells}; expected 2 <= bins <= cells.")
         self.bins = bins
         spread = [round(cells * math.sin(math.pi * k / (2 * bins)) ** 2) for k in range(bins + 1)]

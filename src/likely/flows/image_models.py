@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 from torch import nn
 
-from likely.checks import sizes
-from likely.errors import InvalidInput
+from likely.checks import kind, sizes
+from likely.errors import InvalidInput, InvalidType
 from likely.flows.actnorm import ActNorm
 from likely.flows.base import StandardNormal
 from likely.flows.bijection import Bijection, Chain, Reshape
@@ -289,6 +289,8 @@ def _divisor(side: int) -> int:
 
 
 def _image_shape(event_shape: Sequence[int], least: int = 2, **counts: int) -> Shape:
+    if not isinstance(event_shape, Sequence):
+        raise InvalidType(f"event_shape is {kind(event_shape)}; expected (C, H, W).")
     shape = tuple(event_shape)
     if len(shape) != 3:
         raise InvalidInput(f"event shape is {shape}; expected (C, H, W).")

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from likely.checks import whole
+from likely.checks import kind, whole
 from likely.errors import InvalidInput, InvalidType
 from likely.flows.exact import ExactDensity
 from likely.flows.frozen import InPrecision
@@ -125,10 +125,12 @@ class MaskedFlow(ExactDensity):
 
         Raises:
             InvalidType: the image is not floating point, or the mask not boolean.
-            InvalidInput: the shapes do not fit, or n is negative.
+            InvalidInput: the shapes do not fit, n is negative, or a measured entry is not finite.
         """
         whole("n", n, least=0)
         observed = self._check(image, observed)
+        if not (image.isfinite() | ~observed).all():
+            raise InvalidInput("image is NaN or infinite where it was measured; expected numbers.")
         draws = generator_for(seed, generator, image.device)
         shape = (n, *image.shape)
         u = torch.rand(shape, generator=draws, dtype=self._dtype, device=image.device)
@@ -220,9 +222,10 @@ class MaskedFlow(ExactDensity):
     def _check(self, x: Tensor, observed: Tensor) -> Bool[Tensor, "batch *event"]:
         """Return the mask in the shape of x."""
         self.check_rows(x)
-        if observed.dtype != torch.bool:
+        if not isinstance(observed, Tensor) or observed.dtype != torch.bool:
+            given = observed.dtype if isinstance(observed, Tensor) else kind(observed)
             raise InvalidType(
-                f"observed is {observed.dtype}; expected torch.bool, True where the value was measured."
+                f"observed is {given}; expected torch.bool, True where the value was measured."
             )
         try:
             return observed.expand(x.shape)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeVar
 
+from likely.checks import shape_of, whole
 from likely.errors import InvalidInput
 from likely.flows.base import StandardLogistic, StandardNormal
 from likely.flows.bijection import Bijection, Chain, Reshape
@@ -76,8 +77,8 @@ def nice(
         >>> sum(p.numel() for p in flow.parameters())
         12736
     """
-    dim = math.prod(event_shape)
-    if dim < 2 or couplings < 2:
+    dim = math.prod(shape_of("event_shape", event_shape))
+    if dim < 2 or whole("couplings", couplings, least=0) < 2:
         raise InvalidInput(
             f"nice was given event shape {tuple(event_shape)} and {couplings} coupling(s); expected at "
             "least 2 entries and 2 couplings, so that every entry moves."
@@ -128,8 +129,8 @@ def nsf(
         >>> round(flow.log_prob(torch.zeros(1, 2)).item(), 4)
         -1.8379
     """
-    dim = math.prod(event_shape)
-    if dim < 2 or couplings < 2:
+    dim = math.prod(shape_of("event_shape", event_shape))
+    if dim < 2 or whole("couplings", couplings, least=0) < 2:
         raise InvalidInput(
             f"nsf was given event shape {tuple(event_shape)} and {couplings} coupling(s); expected at "
             "least 2 entries and 2 couplings, so that every entry moves."

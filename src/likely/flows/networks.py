@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import final
+from typing import cast, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from likely.checks import sizes
-from likely.errors import InvalidInput
+from likely.checks import number, sizes
+from likely.errors import InvalidInput, InvalidType
 
 
 @final
@@ -30,7 +30,7 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        if not 0.0 <= p < 1.0:
+        if not 0.0 <= float(number("dropout", p)) < 1.0:
             raise InvalidInput(f"dropout is {p}; expected a probability from 0 to below 1.")
         self.threshold = min(round(256 * p), 255)
 
@@ -43,6 +43,27 @@ class Dropout(nn.Module):
         )
         byte = words.view(torch.uint8)[: x.numel()].view(x.shape)
         return x * ((byte >= self.threshold).to(x.dtype) * (256 / (256 - self.threshold)))
+
+
+def answer(network: nn.Module, kept: Tensor) -> Tensor:
+    """Return what a network makes of the kept part of x.
+
+    Raises:
+        InvalidType: it fails, and x has another dtype than its weights.
+
+    Example:
+        >>> answer(nn.Linear(2, 3), torch.zeros(4, 2)).shape
+        torch.Size([4, 3])
+    """
+    try:
+        return cast(Tensor, network(kept))
+    except RuntimeError as failed:
+        own = next((p.dtype for p in network.parameters()), kept.dtype)
+        if own == kept.dtype:
+            raise
+        raise InvalidType(
+            f"x has dtype {kept.dtype}; expected {own}, as the weights: give x.to({own})."
+        ) from failed
 
 
 def draws(module: nn.Module) -> bool:

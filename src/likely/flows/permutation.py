@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from likely.checks import whole
 from likely.errors import InvalidInput
 from likely.flows.bijection import Bijection
 
@@ -33,9 +34,10 @@ class Permutation(Bijection):
 
     def __init__(self, order: Sequence[int]) -> None:
         super().__init__()
+        order = [whole("an entry of order", i, least=0) for i in order]
         if sorted(order) != list(range(len(order))) or not len(order):
-            raise InvalidInput(f"order is {list(order)}; expected the indices 0 to C - 1, each once.")
-        self.register_buffer("order", torch.tensor(list(order)))
+            raise InvalidInput(f"order is {order}; expected the indices 0 to C - 1, each once.")
+        self.register_buffer("order", torch.tensor(order))
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Put the channels in order."""

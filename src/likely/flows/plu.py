@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from likely.checks import tensor
-from likely.errors import InvalidInput
+from likely.errors import InvalidInput, InvalidType
 
 
 def plu_compose(
@@ -30,6 +30,7 @@ def plu_compose(
 
     Raises:
         InvalidInput: the shapes are not `(*batch, n, n)`, three times, and `(*batch, n)`.
+        InvalidType: they are no floating-point tensors of one dtype.
 
     Reference: Kingma, Dhariwal 2018, "Glow", section 3.2.
 
@@ -38,8 +39,10 @@ def plu_compose(
         >>> torch.equal(plu_compose(*plu_factor(A)), A)
         True
     """
-    n = s.shape[-1] if s.ndim else -1
+    n = s.shape[-1] if tensor("s", s).ndim else -1
     for name, matrix in (("P", P), ("L", L), ("U", U)):
+        if tensor(name, matrix).dtype != s.dtype:
+            raise InvalidType(f"{name} has dtype {matrix.dtype} and s {s.dtype}; expected one dtype.")
         if matrix.shape[-2:] != (n, n):
             raise InvalidInput(
                 f"{name} has shape {tuple(matrix.shape)} and s {tuple(s.shape)}; expected (..., n, n) "
@@ -64,7 +67,7 @@ def plu_factor(
     Raises:
         InvalidInput: A is not square, not finite, or singular to working precision: a pivot is smaller
             than the rounding errors of the products that it is the difference of.
-        InvalidType: A is not a floating-point tensor.
+        InvalidType: A is not a tensor of float32 or float64.
 
     Reference: Golub, Van Loan 2013, "Matrix computations", section 3.4.
 
@@ -73,7 +76,9 @@ def plu_factor(
         >>> s.tolist(), U.tolist()
         ([3.0, 2.0], [[0.0, 1.0], [0.0, 0.0]])
     """
-    if tensor("A", A).ndim < 2 or A.shape[-1] != A.shape[-2] or A.shape[-1] == 0:
+    if tensor("A", A).dtype not in (torch.float32, torch.float64):
+        raise InvalidType(f"A has dtype {A.dtype}; expected float32 or float64, as A.float() is.")
+    if A.ndim < 2 or A.shape[-1] != A.shape[-2] or A.shape[-1] == 0:
         raise InvalidInput(f"A has shape {tuple(A.shape)}; expected square matrices, (..., n, n).")
     if not A.isfinite().all():
         raise InvalidInput("A holds NaN or infinite values; expected invertible matrices.")
@@ -93,6 +98,17 @@ def plu_factor(
 def bounded(raw: Tensor, bound: float) -> Tensor:
     """Return `bound tanh(raw / bound)`: a log-scale that no network can drive to overflow."""
     return bound * (raw / bound).tanh()
+
+
+def solve(matrix: Tensor, columns: Tensor, *, upper: bool, unitriangular: bool = False) -> Tensor:
+    """Solve triangular systems; those of fewer digits, which torch does not take, in float32."""
+    dtype = columns.dtype
+    if dtype.itemsize < 4:
+        matrix, columns = matrix.float(), columns.float()
+    solved: Tensor = torch.linalg.solve_triangular(
+        matrix, columns, upper=upper, unitriangular=unitriangular
+    )
+    return solved.to(dtype)
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[object]:

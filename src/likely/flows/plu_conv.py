@@ -12,7 +12,7 @@ from likely.checks import number, tensor, whole
 from likely.errors import InvalidInput, InvalidType
 from likely.flows.bijection import Bijection
 from likely.flows.kept import Kept
-from likely.flows.plu import full_precision, plu_factor
+from likely.flows.plu import full_precision, plu_factor, solve
 from likely.flows.triangular import BLOCKS, as_columns, as_images, factored_product, factors
 
 # From this size on, forming the matrix costs more than applying its factors to few pixels.
@@ -136,9 +136,8 @@ class PLUConv(Bijection):
 
     def _solve(self, lower: Tensor, upper: Tensor, columns: Tensor) -> Tensor:
         columns = columns[self.permutation.argsort()]
-        columns = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
-        solved: Tensor = torch.linalg.solve_triangular(upper, columns, upper=True)
-        return solved
+        columns = solve(lower, columns, upper=False, unitriangular=True)
+        return solve(upper, columns, upper=True)
 
     def _freeze(self) -> Frozen:
         lower, upper, log_s = self._factors()

@@ -8,11 +8,12 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from likely.checks import whole
+from likely.checks import number, whole
 from likely.errors import InvalidInput
 from likely.flows.bijection import Bijection
 from likely.flows.convnets import PooledConvNet
-from likely.flows.plu import bounded, full_precision
+from likely.flows.networks import answer
+from likely.flows.plu import bounded, full_precision, solve
 
 
 @final
@@ -43,6 +44,7 @@ class PLUCoupling(Bijection):
     Raises:
         InvalidInput: channels is odd or less than 2; permutation is none of C entries; x has other
             channels; the network returns another width.
+        InvalidType: x has another dtype than the network takes.
 
     Reference: Kingma, Dhariwal 2018 (the factors); Dinh, Sohl-Dickstein, Bengio 2017 (the coupling).
 
@@ -63,13 +65,17 @@ class PLUCoupling(Bijection):
         bound: float = 2.0,
     ) -> None:
         super().__init__()
-        if whole("channels", channels) % 2 or not bound > 0:
+        if whole("channels", channels) % 2 or not float(number("bound", bound)) > 0:
             raise InvalidInput(
                 f"channels is {channels}, bound {bound}; expected an even number of channels, one half "
                 "to keep and one to move, and a positive bound."
             )
         self.size, self.bound = channels // 2, bound
-        order = list(range(self.size)) if permutation is None else [int(i) for i in permutation]
+        order = (
+            list(range(self.size))
+            if permutation is None
+            else [whole("an entry of permutation", i, least=0) for i in permutation]
+        )
         if sorted(order) != list(range(self.size)):
             raise InvalidInput(f"permutation is {order}; expected the indices 0 to {self.size - 1}.")
         self.register_buffer("permutation", torch.tensor(order))
@@ -90,13 +96,13 @@ class PLUCoupling(Bijection):
         lower, upper, log_det = self._factors(kept)
         with full_precision(z):
             columns = _columns(moved, lower.shape[1])[:, :, self.permutation.argsort()]
-            columns = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
-            columns = torch.linalg.solve_triangular(upper, columns, upper=True)
+            columns = solve(lower, columns, upper=False, unitriangular=True)
+            columns = solve(upper, columns, upper=True)
         return torch.cat([kept, _images(columns, moved)], 1), -log_det
 
     def _factors(self, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return L and U + diag(s), `(B, 1 or H W, C, C)`, and the log-determinant."""
-        out: Tensor = self.network(kept)
+        out = answer(self.network, kept)
         batch, n, height, width = kept.shape
         shared = out.shape == (batch, n * n)
         if not shared and out.shape != (batch, n * n, height, width):

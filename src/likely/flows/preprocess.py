@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from likely.errors import InvalidInput
+from likely.checks import share, tensor
 from likely.flows.bijection import Bijection
 
 
@@ -23,10 +23,12 @@ class Centred(Bijection):
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Stretch and centre."""
+        tensor("x", x)
         return 2 * x - 1, x.new_full(x.shape[:1], math.prod(x.shape[1:]) * math.log(2))
 
     def inverse_and_log_det(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Back to [0, 1]."""
+        tensor("z", z)
         return (z + 1) / 2, z.new_full(z.shape[:1], -math.prod(z.shape[1:]) * math.log(2))
 
 
@@ -54,12 +56,11 @@ class Logit(Bijection):
 
     def __init__(self, margin: float = 0.05) -> None:
         super().__init__()
-        if not 0 < margin < 0.5:
-            raise InvalidInput(f"margin is {margin}; expected a number between 0 and 1/2.")
-        self.margin = margin
+        self.margin = share("margin", margin, most=0.5)
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Take the logit."""
+        tensor("x", x)
         # y and 1 - y, each without cancellation: with a small margin both ends matter.
         low = self.margin + (1 - 2 * self.margin) * x
         high = self.margin + (1 - 2 * self.margin) * (1 - x)
@@ -72,6 +73,7 @@ class Logit(Bijection):
 
     def inverse_and_log_det(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Take the sigmoid."""
+        tensor("z", z)
         y = z.sigmoid()
         log_slope = torch.nn.functional.logsigmoid(z) + torch.nn.functional.logsigmoid(-z)
         log_det = (log_slope - math.log(1 - 2 * self.margin)).flatten(1).sum(1)

@@ -8,7 +8,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from likely.flows.bijection import Bijection
+from likely.checks import shape_of
+from likely.flows.bijection import Bijection, rows
 
 
 @final
@@ -21,6 +22,9 @@ class DiagonalScaling(Bijection):
     Args:
         shape: the shape of one row.
 
+    Raises:
+        InvalidInput: x has rows of another shape.
+
     Example:
         >>> scaling = DiagonalScaling((2,))
         >>> _ = torch.nn.init.constant_(scaling.log_scale, 1.0)
@@ -30,12 +34,14 @@ class DiagonalScaling(Bijection):
 
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.zeros(*shape))
+        self.log_scale = nn.Parameter(torch.zeros(shape_of("shape", shape)))
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Multiply by `exp(s)`."""
+        rows(x, self.log_scale.shape)
         return x * self.log_scale.exp(), self.log_scale.sum().expand(x.shape[0])
 
     def inverse_and_log_det(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Multiply by `exp(-s)`."""
+        rows(z, self.log_scale.shape)
         return z * (-self.log_scale).exp(), -self.log_scale.sum().expand(z.shape[0])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from likely.checks import number, whole
 from likely.errors import InvalidInput
 from likely.flows.transforms import Elementwise
 
@@ -47,7 +48,7 @@ class Spline(Elementwise):
         limit: beyond it nothing moves.
 
     Raises:
-        InvalidInput: bins is less than 2 or limit is not positive.
+        InvalidInput: bins is less than 2 or more than 999, or limit is not positive and finite.
 
     Reference: Gregory, Delbourgo 1982; Durkan, Bekasov, Murray, Papamakarios 2019.
 
@@ -62,9 +63,11 @@ class Spline(Elementwise):
     limit: float = 3.0
 
     def __post_init__(self) -> None:
-        if self.bins < 2 or not self.limit > 0:
+        # With more bins than fit at their least size there would be negative ones.
+        most = round(1 / LEAST_SIZE) - 1
+        if not 2 <= whole("bins", self.bins) <= most or not float(number("limit", self.limit)) > 0:
             raise InvalidInput(
-                f"spline has bins={self.bins}, limit={self.limit}; expected at least 2 and above 0."
+                f"spline has bins={self.bins}, limit={self.limit}; expected 2 to {most} and above 0."
             )
 
     @property

@@ -9,9 +9,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from likely.checks import sizes
+from likely.checks import shape_of, sizes, whole
 from likely.errors import InvalidInput
-from likely.flows.bijection import Bijection
+from likely.flows.bijection import Bijection, bijection_of, rows
 
 
 @final
@@ -77,7 +77,8 @@ class FactorOut(Bijection):
         rest: f, from rows `(C - channels, H, W)` to flat rows.
 
     Raises:
-        InvalidInput: channels is out of range.
+        InvalidInput: channels is out of range, or rows are of another shape.
+        InvalidType: rest is no bijection.
 
     Reference: Dinh, Sohl-Dickstein, Bengio 2017, section 3.6.
 
@@ -89,22 +90,25 @@ class FactorOut(Bijection):
 
     def __init__(self, event_shape: Sequence[int], channels: int, rest: Bijection) -> None:
         super().__init__()
-        self.event_shape = tuple(event_shape)
-        if len(self.event_shape) != 3 or not 1 <= channels < self.event_shape[0]:
+        self.event_shape = shape_of("event_shape", event_shape)
+        whole("channels", channels)
+        if len(self.event_shape) != 3 or not channels < self.event_shape[0]:
             raise InvalidInput(
                 f"{channels} channels of rows {self.event_shape} are to leave; expected rows (C, H, W) "
                 "and 1 to C - 1 channels."
             )
         self.channels = channels
-        self.rest = rest
+        self.rest = bijection_of("rest", rest)
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Part, and map the rest."""
+        rows(x, self.event_shape)
         rest, log_det = self.rest.forward_and_log_det(x[:, self.channels :])
         return torch.cat([x[:, : self.channels].flatten(1), rest], 1), log_det
 
     def inverse_and_log_det(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Map the rest back, and join."""
+        rows(z, (math.prod(self.event_shape),))
         shape = (self.channels, *self.event_shape[1:])
         size = math.prod(shape)
         rest, log_det = self.rest.inverse_and_log_det(z[:, size:])

@@ -9,6 +9,7 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
+from likely.checks import number
 from likely.errors import InvalidInput
 from likely.flows.plu import bounded
 
@@ -55,7 +56,7 @@ class Affine(Elementwise):
         bound: of `|s|`, so that no network can drive a scale to overflow.
 
     Raises:
-        InvalidInput: bound is not positive.
+        InvalidInput: bound is not positive and finite.
 
     Reference: Dinh, Sohl-Dickstein, Bengio 2017.
 
@@ -69,7 +70,7 @@ class Affine(Elementwise):
     parameters = 2
 
     def __post_init__(self) -> None:
-        if not self.bound > 0:
+        if not float(number("bound", self.bound)) > 0:
             raise InvalidInput(f"bound is {self.bound}; expected a positive number.")
 
     def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:

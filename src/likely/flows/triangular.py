@@ -48,6 +48,23 @@ class FactoredProduct(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], *inputs: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """Form both triangles whole: torch batches no products that are added to parts of a tensor."""
+
+        def whole(
+            packed: Tensor, sign: Tensor, permutation: Tensor, bound: float, x: Tensor
+        ) -> tuple[Tensor, ...]:
+            lower, upper, log_s = factors(packed, sign, bound)
+            h = upper @ as_columns(x)
+            z = as_images((lower @ h).index_select(0, permutation), x.shape)
+            return z, log_s, upper.diagonal(), _corners(lower), _corners(upper), h
+
+        made = torch.vmap(whole, in_dims)(*inputs)
+        return made, (0,) * len(made)
+
+    @staticmethod
     def backward(
         ctx: Any, g_z: Tensor | None, g_log_s: Tensor | None, *_: None
     ) -> tuple[Tensor | None, None, None, None, Tensor | None]:
@@ -101,7 +118,10 @@ def factored_product(
         >>> factored_product(packed, one, torch.arange(4), 8.0, x)[0].flatten().tolist()
         [3.0, 1.0, 1.0, 10.0]
     """
-    made = FactoredProduct.apply(packed, sign, permutation, bound, x)  # type: ignore[no-untyped-call]
+    try:
+        made = FactoredProduct.apply(packed, sign, permutation, bound, x)  # type: ignore[no-untyped-call]
+    except NotImplementedError:  # forward-mode derivatives: torch.compile takes no function with a jvp
+        return _whole(packed, sign, permutation, bound, x)
     return made[0], made[1]
 
 
@@ -110,6 +130,15 @@ def factors(packed: Tensor, sign: Tensor, bound: float) -> tuple[Tensor, Tensor,
     log_s = bounded(packed.diagonal(), bound)
     one, s = torch.ones_like(log_s).diag(), (sign * log_s.exp()).diag()
     return packed.tril(-1) + one, packed.triu(1) + s, log_s
+
+
+def _whole(
+    packed: Tensor, sign: Tensor, permutation: Tensor, bound: float, x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Do as `factored_product`, with the whole matrix."""
+    lower, upper, log_s = factors(packed, sign, bound)
+    matrix = (lower @ upper).index_select(0, permutation)
+    return as_images(matrix @ as_columns(x), x.shape), log_s
 
 
 def _ordinary(
@@ -122,9 +151,7 @@ def _ordinary(
     g_log_s: Tensor | None,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return the gradients of the packed matrix and of x, with a graph of their own."""
-    lower, upper, log_s = factors(packed, sign, bound)
-    matrix = (lower @ upper).index_select(0, permutation)
-    z = as_images(matrix @ as_columns(x), x.shape)
+    z, log_s = _whole(packed, sign, permutation, bound, x)
     wanted = [t for t in (packed, x) if t.requires_grad]
     found = iter(vjp((z, log_s), (g_z, g_log_s), wanted, create_graph=True))
     g_packed, g_x = (next(found) if t.requires_grad else None for t in (packed, x))

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from likely.checks import described
 from likely.density import Conditional, Density, LogProb, evaluating, log_prob_given_of
 from likely.errors import InvalidInput, InvalidType
 from likely.restore.doors import check, check_chunk, frozen, numbers_where_missing
@@ -146,7 +147,9 @@ def complete(
     check_chunk(chunk)
     method = method or (Direct() if isinstance(density, Conditional) else Hamiltonian())
     if not isinstance(method, Sampler):
-        raise InvalidType(f"method is {method!r:.80}; expected a value such as samplers.Hamiltonian().")
+        raise InvalidType(
+            f"method is {described(method)}; expected a value such as samplers.Hamiltonian()."
+        )
     draws = generator_for(seed, generator, image.device)
     steer = None if precision is None else frozen(density, precision)
     log_prob = log_prob_given_of(density, image.shape[1:])

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from likely.checks import described
 from likely.density import value_and_gradient
 from likely.errors import InvalidInput, InvalidType
 from likely.rows import column
@@ -82,10 +83,10 @@ def minimize(
     # A step of the size of the root of rounding is what values can still tell from none.
     method = method or SpectralProjectedGradient(tol=torch.finfo(start.dtype).eps ** 0.5)
     if not isinstance(within, ConvexSet):
-        raise InvalidType(f"within is {within!r:.80}; expected a set such as sets.Box(0.0, 1.0).")
+        raise InvalidType(f"within is {described(within)}; expected a set such as sets.Box(0.0, 1.0).")
     if not isinstance(method, Method):
         raise InvalidType(
-            f"method is {method!r:.80}; expected a value such as solvers.ProjectedGradient()."
+            f"method is {described(method)}; expected a value such as solvers.ProjectedGradient()."
         )
     if isinstance(fun, PerRow) and any(len(d) != len(start) for d in fun.data):
         raise InvalidInput(
