@@ -84,7 +84,8 @@ def masses(law: Law, x: Tensor) -> Tensor:
     if each.ndim == lead:
         return each
     # One factor after the other: derivatives of `prod` divide by factors, which may be tiny.
-    return reduce(torch.mul, each.flatten(lead).unbind(-1), each.new_ones(()))
+    first, *others = each.flatten(lead).unbind(-1) or [each.new_ones(each.shape[:lead])]
+    return reduce(torch.mul, others, first)
 
 
 def weighed(values: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
