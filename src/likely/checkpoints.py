@@ -116,7 +116,8 @@ def load(name_or_path: Path | str, *, mean: Float[Tensor, "*event"] | None = Non
     for name, weight in flow.named_parameters():
         if not weight.isfinite().all():
             raise CheckpointError(
-                f"{path}: {name} holds NaN or infinite weights; its training diverged."
+                f"{path}: {name} holds NaN or infinite weights; train it again, or save it in a dtype "
+                "of a wider range."
             )
     return flow
 

@@ -226,7 +226,7 @@ def test_the_network_compiles_without_a_graph_break(make):
             "NaN or infinite where",
         ),
         (lambda f, x, m: flows.masked((1, 3)), InvalidInput, r"expected \(C, H, W\)"),
-        (lambda f, x, m: flows.masked((1, 3, 0)), InvalidInput, "width is 0"),
+        (lambda f, x, m: flows.masked((1, 3, 0)), InvalidInput, r"event_shape\[2\] is 0"),
         (lambda f, x, m: flows.masked((1, 3, 2), blocks=0), InvalidInput, "blocks is 0"),
         (lambda f, x, m: flows.masked((1, 3, 2), width=0), InvalidInput, "width is 0"),
         (lambda f, x, m: flows.masked((1, 3, 2), depth=0), InvalidInput, "depth"),

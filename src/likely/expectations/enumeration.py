@@ -66,7 +66,7 @@ def _of_categorical(p: Categorical, x: Tensor) -> Tensor:
     return mass.gather(-1, x.expand(mass.shape[:-1])[..., None])[..., 0]
 
 
-#: masses of the entries of points; log-masses made of probabilities are clamped by torch near 0 and 1
+#: masses of the entries of points; those that are 0 have derivatives, which their logarithms have not
 MASSES: Final[dict[type[Any], Callable[[Any, Tensor], Tensor]]] = {
     Bernoulli: _of_bernoulli,
     Categorical: _of_categorical,
@@ -91,7 +91,8 @@ def masses(law: Law, x: Tensor) -> Tensor:
 def weighed(values: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
     """Return `p f` of every point, in float64, and their sum.
 
-    Points where p is 0 and f is not finite are left out, of the sum and of its derivatives.
+    Points where p is 0 and f is not finite are left out, of the sum and of its derivatives in p; those
+    in what f itself depends on may be NaN there.
     """
     f = floating(values)
     mass = over(mass, f)

@@ -150,7 +150,7 @@ class Problem:
         if tuple(y.shape[: len(wanted)]) != wanted:
             raise InvalidInput(
                 f"f returned shape {tuple(y.shape)} for draws of shape {tuple(x.shape)}; "
-                f"expected {wanted}, or {(*wanted, '...')} for vector values: one value for each draw."
+                f"expected {wanted}, or more dimensions behind these: one value for each draw."
             )
         return y
 

@@ -200,11 +200,7 @@ def _trusting(law: Distribution) -> Distribution:
     """Return the same law, which does not look whether points lie in its support."""
     if not law._validate_args and not isinstance(law, Independent):
         return law
-    copy = object.__new__(type(law))
-    vars(copy).update(vars(law), _validate_args=False)
-    if isinstance(copy, Independent):
-        copy.base_dist = _trusting(copy.base_dist)
-    return copy
+    return _with(law, _validate_args=False)
 
 
 def _unclamped(law: Distribution) -> Distribution:
@@ -215,17 +211,16 @@ def _unclamped(law: Distribution) -> Distribution:
         return law
     p, tiny = base.probs, torch.finfo(base.probs.dtype).tiny
     logits = p.clamp(min=tiny).log()
-    return _with_logits(law, logits - (1 - p).clamp(min=tiny).log() if two else logits)
+    return _with(law, logits=logits - (1 - p).clamp(min=tiny).log() if two else logits)
 
 
-def _with_logits(law: Distribution, logits: Tensor) -> Distribution:
+def _with(law: Distribution, **changes: Any) -> Distribution:
+    """Return a copy with other attributes, as have the laws that it reads as its own."""
     copy = object.__new__(type(law))
-    vars(copy).update(vars(law))
-    for inner in ("base_dist", "_categorical"):
-        if inner in vars(law):
-            vars(copy)[inner] = _with_logits(vars(law)[inner], logits)
-            return copy
-    vars(copy)["logits"] = logits
+    vars(copy).update(vars(law), **changes)
+    inner = "base_dist" if isinstance(law, Independent) else "_categorical"
+    if inner in vars(law):
+        vars(copy)[inner] = _with(vars(law)[inner], **changes)
     return copy
 
 

@@ -63,7 +63,8 @@ def rows(x: Tensor, shape: Sequence[int]) -> Tensor:
         torch.Size([3, 4])
     """
     if x.ndim == 0 or tuple(x.shape[1:]) != tuple(shape):
-        raise InvalidInput(f"x has shape {tuple(x.shape)}; expected {('B', *shape)}.".replace("'", ""))
+        wanted = ", ".join(map(str, ("B", *shape)))
+        raise InvalidInput(f"x has shape {tuple(x.shape)}; expected ({wanted}).")
     return x
 
 

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 from torch import nn
 
-from likely.checks import kind, sizes
-from likely.errors import InvalidInput, InvalidType
+from likely.checks import shape_of, sizes
+from likely.errors import InvalidInput
 from likely.flows.actnorm import ActNorm
 from likely.flows.base import StandardNormal
 from likely.flows.bijection import Bijection, Chain, Reshape
@@ -289,14 +289,10 @@ def _divisor(side: int) -> int:
 
 
 def _image_shape(event_shape: Sequence[int], least: int = 2, **counts: int) -> Shape:
-    if not isinstance(event_shape, Sequence):
-        raise InvalidType(f"event_shape is {kind(event_shape)}; expected (C, H, W).")
-    shape = tuple(event_shape)
-    if len(shape) != 3:
-        raise InvalidInput(f"event shape is {shape}; expected (C, H, W).")
-    sizes(**dict(zip(("channels", "height", "width"), shape, strict=True)), **counts)
-    if math.prod(shape) < least:
-        raise InvalidInput(f"event shape is {shape}; expected at least {least} entries.")
+    shape = shape_of("event_shape", event_shape)
+    if len(shape) != 3 or math.prod(shape) < least:
+        raise InvalidInput(f"event shape is {shape}; expected (C, H, W) of at least {least} entries.")
+    sizes(**counts)
     return shape[0], shape[1], shape[2]
 
 
