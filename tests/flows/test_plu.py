@@ -407,6 +407,24 @@ def test_conv_refuses_images_of_another_precision(way, channels, trains):
         getattr(conv, way)(torch.ones(1, channels, 2, 2).double())
 
 
+@pytest.mark.parametrize("amd", [True, False])
+@pytest.mark.parametrize("trains", [True, False])
+@pytest.mark.parametrize("side", [4, 16])
+def test_many_channels_whoever_made_the_processor(monkeypatch, amd, trains, side):
+    monkeypatch.setattr("likely.flows.plu_conv.AMD", amd)
+    conv = PLUConv(130).train(trains).requires_grad_(trains)
+    x, g = draw(2, 3, 130, side, side).float()
+    x.requires_grad_()
+    z = conv(x)
+    A = conv.matrix().detach().double()
+    exact = torch.einsum("ij,bjhw->bihw", A, x.detach().double())
+    torch.testing.assert_close(z.double(), exact, rtol=0, atol=1e-4)
+    (g_x,) = torch.autograd.grad(z, x, g)
+    exact = torch.einsum("ij,bihw->bjhw", A, g.double())
+    torch.testing.assert_close(g_x.double(), exact, rtol=0, atol=1e-4)
+    torch.testing.assert_close(conv.inverse(z), x, rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("trains", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("make", [PLUConv, PLUCoupling])

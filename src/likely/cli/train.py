@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from likely import checkpoints, data, flows, training
 from likely.cli.common import Device, Json, Messages, Quiet, Seed, device_of, print_json
+from likely.cli.heap import keep_freed_memory
 from likely.errors import InvalidInput
 from likely.files import check_writable
 from likely.seeds import borrowed_global_state, seed_borrowed
@@ -124,6 +125,7 @@ def train(
         )
     if threads:
         torch.set_num_threads(threads)
+    keep_freed_memory()
     with processes.launched(device_of(device)) as (group, where):
         messages = Messages(quiet or group.rank > 0)
         rows = data.load_data(data_name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -119,3 +121,12 @@ def full_precision(x: Tensor) -> AbstractContextManager[object]:
 
 def _autocasts(kind: str) -> bool:
     return kind != "meta" and torch.is_autocast_enabled(kind)
+
+
+def processor() -> str:
+    """Return what the system says of its first processor, its maker among it."""
+    told = Path("/proc/cpuinfo")
+    if not told.exists():
+        return platform.processor()
+    with told.open() as lines:
+        return lines.read(100)

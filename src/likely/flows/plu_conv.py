@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, final
+from typing import Final, NamedTuple, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from likely.checks import number, tensor, whole
 from likely.errors import InvalidInput, InvalidType
 from likely.flows.bijection import Bijection
 from likely.flows.kept import Kept
-from likely.flows.plu import full_precision, plu_factor, solve
+from likely.flows.plu import full_precision, plu_factor, processor, solve
 from likely.flows.triangular import BLOCKS, as_columns, as_images, factored_product, factors
 
 # From this size on, forming the matrix costs more than applying its factors to few pixels.
 LARGE = 128
+# There MKL, which multiplies, has half of the speed of oneDNN, which convolves.
+AMD: Final = "AuthenticAMD" in processor()
 # A log|s| nearer to its bound, relatively, has next to no gradient.
 STEEPEST = 0.99
 
@@ -156,7 +159,9 @@ class PLUConv(Bijection):
 
 
 def _each_pixel(matrix: Tensor, x: Tensor) -> Tensor:
-    """Multiply each pixel by a matrix; measured to be faster than a convolution of size one."""
+    """Multiply each pixel by a matrix: for few channels three times as fast as to convolve."""
+    if AMD and x.shape[1] >= LARGE and x.dtype == torch.float32 and x.device.type == "cpu":
+        return F.conv2d(x, matrix[:, :, None, None])
     if x.shape[2] * x.shape[3] < x.shape[1]:
         return as_images(matrix @ as_columns(x), x.shape)
     # One product an image, whose gradients take no more room than x.
