@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from likely.errors import InvalidInput, InvalidType
@@ -36,14 +37,17 @@ def whole(name: str, number: object, least: int = 1) -> int:
     """Return an argument that has to be a whole number.
 
     Raises:
-        InvalidInput: it is not, or less than `least`.
+        InvalidType: it is none.
+        InvalidInput: it is less than `least`.
 
     Example:
         >>> whole("n", 16)
         16
     """
-    if not isinstance(number, Integral) or isinstance(number, bool) or int(number) < least:
-        raise InvalidInput(f"{name} is {number!r:.40}; expected an integer of {least} or more.")
+    if not isinstance(number, Integral) or isinstance(number, bool):
+        raise InvalidType(f"{name} is {described(number)}; expected an integer of {least} or more.")
+    if int(number) < least:
+        raise InvalidInput(f"{name} is {number}; expected an integer of {least} or more.")
     return int(number)
 
 
@@ -51,7 +55,8 @@ def sizes(**numbers: object) -> None:
     """Refuse arguments, given by name, that are not all whole numbers of 1 or more.
 
     Raises:
-        InvalidInput: one is not.
+        InvalidType: one is no whole number.
+        InvalidInput: one is less.
 
     Example:
         >>> sizes(channels=4, width=32)
@@ -64,8 +69,8 @@ def shape_of(name: str, given: object) -> tuple[int, ...]:
     """Return an argument that has to be a shape: whole numbers of 1 or more, or none.
 
     Raises:
-        InvalidType: it is no sequence.
-        InvalidInput: a size is no whole number of 1 or more.
+        InvalidType: it is no sequence, or a size no whole number.
+        InvalidInput: a size is less than 1.
 
     Example:
         >>> shape_of("event_shape", [1, 28, 28])
@@ -108,7 +113,7 @@ def number(name: str, value: object) -> Real | Tensor:
     if isinstance(value, Tensor) and (value.is_complex() or value.dtype.itemsize == 0):
         raise InvalidType(f"{name} is a tensor of {value.dtype}; expected a real number.")
     if isinstance(value, bool) or not isinstance(value, Real | Tensor):
-        raise InvalidType(f"{name} is {kind(value)}; expected a number.")
+        raise InvalidType(f"{name} is {described(value)}; expected a number.")
     if isinstance(value, Tensor) and value.ndim:
         raise InvalidInput(
             f"{name} has shape {tuple(value.shape)}; expected a tensor of one number, ()."
@@ -117,6 +122,24 @@ def number(name: str, value: object) -> Real | Tensor:
     if not math.isfinite(plain):
         raise InvalidInput(f"{name} is {plain}; expected a finite number.")
     return value
+
+
+def positive(name: str, value: object) -> float | Tensor:
+    """Return an argument that has to be a positive number, or a tensor of such, as it is.
+
+    Raises:
+        InvalidType: it is no number.
+        InvalidInput: it is not positive, or not finite.
+
+    Example:
+        >>> positive("lr", 1e-3)
+        0.001
+    """
+    several = isinstance(value, Tensor) and value.ndim > 0
+    given = tensor(name, value) if several else torch.as_tensor(number(name, value))
+    if not ((given > 0) & given.isfinite()).all():
+        raise InvalidInput(f"{name} is {described(value)}; expected a positive, finite number.")
+    return cast("float | Tensor", value)
 
 
 def share(name: str, value: object, most: float = 1.0) -> float:

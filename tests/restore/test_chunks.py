@@ -199,5 +199,5 @@ def test_step_sizes_follow_their_rows(shape: tuple[int, ...], flow: Flow) -> Non
 
 @pytest.mark.parametrize("chunk", [0, -1])
 def test_a_chunk_holds_a_row(chunk: int) -> None:
-    with pytest.raises(InvalidInput, match=rf"chunk is {chunk}; expected at least 1"):
+    with pytest.raises(InvalidInput, match=rf"chunk is {chunk}; expected an integer of 1"):
         inpaint(Recorder(), IMAGE, MASK, chunk=chunk)

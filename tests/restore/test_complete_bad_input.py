@@ -24,9 +24,9 @@ SMALL, HOLE = torch.full((2, 1, 2, 2), 0.5), torch.tensor([[True, False], [True,
 BAD = {
     **{name: case for name, case in OF_INPAINT.items() if name not in OTHERS},
     "zero samples": ({"n": 0}, InvalidInput, ["n is 0", "1 or more"]),
-    "samples that are no number": ({"n": "16"}, InvalidType, ["n is '16'", "whole number"]),
-    "half a sample": ({"n": 1.5}, InvalidType, ["n is 1.5", "whole number"]),
-    "no chunk": ({"chunk": 0}, InvalidInput, ["chunk is 0", "at least 1"]),
+    "samples that are no number": ({"n": "16"}, InvalidType, ["n is '16'", "an integer"]),
+    "half a sample": ({"n": 1.5}, InvalidType, ["n is 1.5", "an integer"]),
+    "no chunk": ({"chunk": 0}, InvalidInput, ["chunk is 0", "an integer of 1"]),
     "a method by name": ({"method": "hmc"}, InvalidType, ["method", "'hmc'", "samplers."]),
     "a start for fewer chains": (
         {"method": Hamiltonian(start=torch.zeros(3, 2, 1, 4, 4))},

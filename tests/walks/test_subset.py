@@ -91,7 +91,7 @@ def test_seeds_decide_everything_and_leave_the_global_state(same_global_state) -
         ({"p": Exponential(torch.ones(2))}, InvalidInput, "independent normal"),
         ({"n": 15}, InvalidInput, "a multiple of 10"),
         ({"n": 10}, InvalidInput, "at least 20"),
-        ({"n": 100.0}, InvalidInput, "an integer"),
+        ({"n": 100.0}, InvalidType, "an integer"),
         ({"share": 0.7}, InvalidInput, "at most 0.5"),
         ({"repeats": 1}, InvalidInput, "repeats is 1"),
         ({"f": lambda x: torch.ones(len(x))}, NotConverged, "never fell to 0: its lowest value is 1"),

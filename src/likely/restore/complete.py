@@ -12,14 +12,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from likely.checks import described
+from likely.checks import described, whole
 from likely.density import Conditional, Density, LogProb, evaluating, log_prob_given_of
 from likely.errors import InvalidInput, InvalidType
-from likely.restore.doors import check, check_chunk, frozen, numbers_where_missing
+from likely.restore.doors import check, frozen, numbers_where_missing
 from likely.samplers import Direct, Hamiltonian, Sampler, Status, Sweep, Target, sample
 from likely.samplers.leapfrog import Leapfrog
 from likely.seeds import generator_for
-from likely.settings import check_count
 
 
 @final
@@ -143,8 +142,8 @@ def complete(
     """
     image = numbers_where_missing(image, observed)
     mask, allowed = check(image, observed, bounds)
-    check_count("n", n)
-    check_chunk(chunk)
+    whole("n", n)
+    whole("chunk", chunk)
     method = method or (Direct() if isinstance(density, Conditional) else Hamiltonian())
     if not isinstance(method, Sampler):
         raise InvalidType(

@@ -71,12 +71,6 @@ def check_measured(mask: Tensor) -> None:
         )
 
 
-def check_chunk(chunk: int) -> None:
-    """Raise InvalidInput unless a chunk is a whole number of rows."""
-    if not isinstance(chunk, int) or chunk < 1:
-        raise InvalidInput(f"chunk is {chunk!r}; expected at least 1 row at once, a whole number.")
-
-
 def _expand(name: str, given: Tensor, image: Tensor) -> Tensor:
     try:
         return given.expand(image.shape)

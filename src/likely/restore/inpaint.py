@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from likely.checks import whole
 from likely.density import Density, LogProb, evaluating, log_prob_of, value_and_gradient
 from likely.errors import InvalidInput
-from likely.restore.doors import check, check_chunk, check_measured, frozen
+from likely.restore.doors import check, check_measured, frozen
 from likely.seeds import generator_for
 from likely.sets.convex import rows_of, select
 from likely.solvers import Iterate, Method, PerRow, ProjectedAdam, Status, minimize
@@ -108,7 +109,7 @@ def inpaint(
     """
     mask, allowed = check(image, observed, bounds)
     check_measured(mask)
-    check_chunk(chunk)
+    whole("chunk", chunk)
     log_prob = log_prob_of(density, image.shape[1:])
     search = log_prob if precision is None else log_prob_of(frozen(density, precision), image.shape[1:])
     draws = generator_for(seed, generator, image.device)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+from likely.checks import whole
 from likely.samplers.leapfrog import Leapfrog
-from likely.settings import check_count
 
 
 @final
@@ -28,7 +28,7 @@ class Hamiltonian(Leapfrog):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count("leapfrogs", self.leapfrogs)
+        whole("leapfrogs", self.leapfrogs)
 
     def trajectory(self) -> int:
         """Return how many leapfrog steps a trajectory has."""

@@ -6,11 +6,11 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from numbers import Real
 
 import torch
 from torch import Tensor
 
+from likely.checks import positive, share
 from likely.errors import InvalidInput, InvalidType
 from likely.rows import column
 from likely.samplers.adapt import DualAveraging, Scales
@@ -18,7 +18,6 @@ from likely.samplers.exchange import exchange
 from likely.samplers.sampler import Moved, Plan, Sampler, State, Target, check_lengths
 from likely.samplers.starts import Start, check_start, check_start_fits, starts
 from likely.samplers.trajectory import leapfrog
-from likely.settings import check_kind, check_rate
 
 #: every trajectory's step is drawn from these times the adapted one, lest it come round in a circle
 JITTER = 0.8, 1.2
@@ -61,16 +60,14 @@ class Leapfrog(Sampler):
     def __post_init__(self) -> None:
         check_lengths(self.chains, self.warmup, self.thin)
         if self.step is not None:
-            check_rate("step", self.step)
-        check_kind("target", self.target, Real)
-        if not 0 < self.target < 1:
-            raise InvalidInput(f"target is {self.target}; expected a chance between 0 and 1.")
+            positive("step", self.step)
+        share("target", self.target)
         if not isinstance(self.temperatures, tuple | list):
             raise InvalidType(
                 f"temperatures is {self.temperatures!r:.80}; expected a tuple of numbers."
             )
         for t in self.temperatures:
-            check_rate("a temperature", t)
+            positive("a temperature", t)
         ladder = [*self.temperatures]
         if not ladder or ladder[0] != 1 or any(b <= a for a, b in pairwise(ladder)):
             raise InvalidInput(

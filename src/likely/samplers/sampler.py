@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from likely.checks import whole
 from likely.density import Density, LogProb, log_prob_given_of, value_and_gradient
-from likely.settings import check_count
 
 State: TypeAlias = dict[str, Any]
 
@@ -118,9 +118,9 @@ class Sampler(ABC):
 
 def check_lengths(chains: int, warmup: int, thin: int) -> None:
     """Raise an error unless these are whole numbers, and large enough."""
-    check_count("chains", chains)
-    check_count("warmup", warmup, 0)
-    check_count("thin", thin)
+    whole("chains", chains)
+    whole("warmup", warmup, 0)
+    whole("thin", thin)
 
 
 def _number(value: Tensor, x: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from likely.checks import positive
 from likely.rows import column, inner
-from likely.settings import check_rate
 from likely.solvers.method import Evaluated, Method, Projection, State, Step
 
 
@@ -45,7 +45,7 @@ class Accelerated(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_rate("lr", self.lr)
+        positive("lr", self.lr)
 
     def init(self, x: Tensor) -> State:
         """All points start together."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from likely.checks import number, positive
 from likely.errors import InvalidInput, InvalidType
-from likely.settings import check_kind, check_rate
 from likely.solvers.method import Evaluated, Method, Projection, State, Step
 
 
@@ -54,13 +53,11 @@ class ProjectedAdam(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_rate("lr", self.lr)
-        check_rate("eps", self.eps)
+        positive("lr", self.lr)
+        positive("eps", self.eps)
         if not isinstance(self.betas, tuple | list) or len(self.betas) != 2:
             raise InvalidType(f"betas is {self.betas!r:.80}; expected a pair of numbers.")
-        for beta in self.betas:
-            check_kind("a beta", beta, Real)
-        if not all(0 <= b < 1 for b in self.betas):
+        if not all(0 <= float(number("a beta", b)) < 1 for b in self.betas):
             raise InvalidInput(f"betas are {self.betas}; expected two decays from 0 to below 1.")
 
     def init(self, x: Tensor) -> State:

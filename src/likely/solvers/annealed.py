@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import Literal, final
 
 import torch
 from torch import Tensor
 
+from likely.checks import number, positive
 from likely.errors import InvalidInput
-from likely.settings import check_kind, check_rate
 from likely.solvers.method import Evaluated, Method, Projection, State, Step
 
 
@@ -49,9 +47,8 @@ class Annealed(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("scale", "offset", "batch"):
-            check_rate(name, getattr(self, name))
-        check_kind("noise", self.noise, Real)
-        if not 0 <= self.noise < math.inf:
+            positive(name, getattr(self, name))
+        if float(number("noise", self.noise)) < 0:
             raise InvalidInput(f"noise is {self.noise}; expected a standard deviation of 0 or more.")
 
     def init(self, x: Tensor) -> State:

@@ -9,9 +9,9 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from likely.checks import positive
 from likely.errors import InvalidInput
 from likely.rows import column, inner
-from likely.settings import check_rate
 from likely.solvers.method import Evaluated, Method, Projection, State, Step, descends
 
 
@@ -50,7 +50,7 @@ class ProjectedGradient(Method):
         super().__post_init__()
         if callable(self.lr) and self.backtracking:
             raise InvalidInput("lr is a schedule, and backtracking is on; expected one of the two.")
-        check_rate("lr", self.lr(0) if callable(self.lr) else self.lr)
+        positive("lr", self.lr(0) if callable(self.lr) else self.lr)
 
     def init(self, x: Tensor) -> State:
         """With backtracking: the point last taken, and the step of each row."""

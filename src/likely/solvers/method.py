@@ -5,15 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from likely.checks import described, number, whole
 from likely.errors import InvalidInput
-from likely.settings import check_kind
 
 State: TypeAlias = dict[str, Tensor]
 Projection: TypeAlias = Callable[[Tensor], Tensor]
@@ -69,18 +68,11 @@ class Method(ABC):
     keep: Literal["last", "best"] = "best"
 
     def __post_init__(self) -> None:
-        check_kind("steps", self.steps, Integral)
-        if self.tol is not None:
-            check_kind("tol", self.tol, Real)
-        if (
-            self.steps < 0
-            or self.keep not in ("last", "best")
-            or not (self.tol is None or self.tol >= 0)
-        ):
-            raise InvalidInput(
-                f"steps={self.steps}, tol={self.tol}, keep={self.keep!r}; expected steps of 0 or more, "
-                "a tol of None or at least 0, and keep 'last' or 'best'."
-            )
+        whole("steps", self.steps, 0)
+        if self.tol is not None and float(number("tol", self.tol)) < 0:
+            raise InvalidInput(f"tol is {self.tol}; expected None, or 0 or more.")
+        if self.keep not in ("last", "best"):
+            raise InvalidInput(f"keep is {described(self.keep)}; expected 'last' or 'best'.")
 
     @abstractmethod
     def init(self, x: Float[Tensor, "batch *event"]) -> State:

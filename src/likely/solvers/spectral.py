@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 from typing import final
 
 import torch
 from torch import Tensor
 
-from likely.errors import InvalidInput
+from likely.checks import whole
 from likely.rows import column, inner
-from likely.settings import check_kind
 from likely.solvers.method import Evaluated, Method, Projection, State, Step, descends
 
 
@@ -48,9 +46,7 @@ class SpectralProjectedGradient(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_kind("memory", self.memory, Integral)
-        if self.memory < 1:
-            raise InvalidInput(f"memory is {self.memory}; expected at least 1 value to compare with.")
+        whole("memory", self.memory)
 
     def init(self, x: Tensor) -> State:
         """Return the point last taken, its direction, and the lengths of each row."""
