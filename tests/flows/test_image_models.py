@@ -164,6 +164,14 @@ def test_a_reversible_chain_refuses_dropout():
         flows.glow((1, 4, 4), 1, 1, width=4, depth=1, dropout=0.1, reversible=True)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_log_prob_of_each_row_by_vmap(trained, name):
+    flow = trained(MODELS[name]((1, 5, 7)))
+    x = images((1, 5, 7))
+    each = torch.func.vmap(lambda row: flow.log_prob(row[None])[0])(x)
+    torch.testing.assert_close(each, flow.log_prob(x), rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["affine", "spline", "plu"])
 def test_log_prob_and_its_gradient_compile_whole(trained, kind):
     flow = trained(flows.glow((1, 4, 4), 1, 1, width=4, coupling=kind))

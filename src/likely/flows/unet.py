@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from likely.checks import sizes
 from likely.errors import InvalidInput
-from likely.flows.convnets import zeroed
+from likely.flows.convnets import channels_last, zeroed
 
 
 @final
@@ -113,7 +113,7 @@ class UNet(nn.Module):
         """Apply the layers in turn."""
         blocks = F.pixel_unshuffle(F.pad(x, (0, self.filled[0], 0, self.filled[1])), 2)
         # Few channels go in: turning them is cheap, and every later layer is a quarter faster.
-        h = self.first(blocks.contiguous(memory_format=torch.channels_last)) + self.place
+        h = self.first(channels_last(blocks)) + self.place
         h = self.before(h)
         h = h + F.pixel_shuffle(self.up(F.relu(self.at(self.down(h)))), 2)
         out = F.pixel_shuffle(self.out(F.relu(self.after(h))), 2)
