@@ -253,6 +253,17 @@ def _validates(law: Distribution) -> bool:
     return bool(base_of(law)._validate_args)
 
 
+def refuse_nan(law: Distribution, what: str) -> None:
+    """Refuse NaN among the parameters of a law that did not look at them itself."""
+    if _validates(law):
+        return
+    bad = [k for k, t in _held(law, set()) if not k.startswith("_") and bool(t.isnan().any())]
+    if bad:
+        raise InvalidInput(
+            f"{what} is a {type(law).__name__} whose {' and '.join(bad)} holds NaN; expected numbers."
+        )
+
+
 def _held(law: object, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors that a distribution was made of, by name, at any depth."""
     seen.add(id(law))  # a transform and its inverse know each other
