@@ -2,13 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
 import likely
 from likely import checkpoints, flows
-from likely.errors import CheckpointError, InvalidInput, OutputError
+from likely.errors import CheckpointError, InvalidInput, InvalidType, OutputError
 
 
 @pytest.fixture
@@ -73,9 +74,39 @@ def test_other_suffixes_are_refused(flow, tmp_path):
 
 
 def test_a_card_that_json_cannot_hold_writes_nothing(flow, tmp_path):
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises(InvalidInput, match="the card cannot be kept as JSON: Object of type object"):
         likely.save(flow, tmp_path / "a.safetensors", card={"x": object()})
     assert not list(tmp_path.iterdir())
+
+
+def test_sizes_may_be_numbers_of_numpy(tmp_path):
+    file = tmp_path / "a.safetensors"
+    flow = flows.glow((1, 4, 4), levels=np.int64(1), steps=np.int32(1), width=np.int64(4))
+    likely.save(flow, file)
+    assert likely.load(file).config == flow.config
+    assert repr(flow.config) == repr(flows.glow((1, 4, 4), levels=1, steps=1, width=4).config)
+
+
+@pytest.mark.parametrize("given", [3, None, "digits", torch.nn.Linear(1, 1), flows.Flow])
+def test_only_flows_are_saved(given, tmp_path):
+    with pytest.raises(InvalidType, match=r"flow is .*; expected a flow"):
+        likely.save(given, tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("given", [3, None, b"digits", ["digits"]])
+def test_what_is_no_path_is_named(given, flow):
+    with pytest.raises(InvalidType, match=r"name_or_path is a .*; expected a name or a path"):
+        likely.load(given)
+    with pytest.raises(InvalidType, match=r"path is a .*; expected a name or a path"):
+        likely.save(flow, given)
+
+
+def test_a_card_is_a_mapping_and_a_mean_a_tensor(flow, tmp_path):
+    with pytest.raises(InvalidType, match="card is a int; expected a mapping"):
+        likely.save(flow, tmp_path / "a.safetensors", card=3)
+    with pytest.raises(InvalidType, match="mean is a int"):
+        likely.load(tmp_path / "nice.pt", mean=3)
 
 
 def test_a_missing_folder_is_refused(flow, tmp_path):

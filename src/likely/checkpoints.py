@@ -8,6 +8,7 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from importlib import resources
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from likely.errors import CheckpointError, InvalidInput
+from likely.checks import kind
+from likely.errors import CheckpointError, InvalidInput, InvalidType
 from likely.files import write_whole
 from likely.flows import MODELS, ExactDensity, interleaved, nice
 from likely.seeds import borrowed_global_state
@@ -49,7 +51,9 @@ def save(
 
     Raises:
         CheckpointError: the flow was put together by hand, so that there is no recipe to rebuild it.
-        InvalidInput: the suffix is another, or dtype is not a floating-point one.
+        InvalidType: it is no flow, the path no path, or the card no mapping.
+        InvalidInput: the suffix is another, dtype is not a floating-point one, or JSON cannot hold the
+            card.
         OutputError: the file cannot be written.
 
     Example:
@@ -59,7 +63,9 @@ def save(
         >>> load(file).event_shape
         torch.Size([1, 4, 4])
     """
-    if Path(path).suffix != ".safetensors":
+    if not isinstance(flow, ExactDensity):
+        raise InvalidType(f"flow is {kind(flow)}; expected a flow, such as one of flows.nice.")
+    if _path("path", path).suffix != ".safetensors":
         raise InvalidInput(f"cannot save to {path}; expected a name that ends in .safetensors.")
     if dtype not in (None, torch.float64, torch.float32, torch.bfloat16, torch.float16):
         raise InvalidInput(
@@ -75,8 +81,14 @@ def save(
         name: (t.to(dtype) if dtype and t.ndim > 1 and t.is_floating_point() else t).contiguous()
         for name, t in flow.state_dict().items()
     }
+    if not isinstance(card, Mapping | None):
+        raise InvalidType(f"card is {kind(card)}; expected a mapping from names to what is noted.")
     header = {"format": FORMAT, "config": flow.config, "card": dict(card or {})}
-    write_whole(path, safetensors.torch.save(tensors, {"likely": json.dumps(header)}))
+    try:
+        text = json.dumps(header)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"the card cannot be kept as JSON: {error}.") from error
+    write_whole(path, safetensors.torch.save(tensors, {"likely": text}))
 
 
 def load(name_or_path: Path | str, *, mean: Float[Tensor, "*event"] | None = None) -> ExactDensity:
@@ -91,13 +103,16 @@ def load(name_or_path: Path | str, *, mean: Float[Tensor, "*event"] | None = Non
     Raises:
         CheckpointError: there is no such model or file; it is damaged, of another layout, holds NaN or
             infinite weights, or would run code; or its mean is needed and not given.
+        InvalidType: it is neither a name nor a path, or the mean no tensor.
 
     Example:
         >>> load("digits").event_shape
         torch.Size([1, 8, 8])
     """
     known = shipped()
-    path = known.get(str(name_or_path), Path(name_or_path))
+    path = known.get(str(name_or_path), _path("name_or_path", name_or_path))
+    if not isinstance(mean, Tensor | None):
+        raise InvalidType(f"mean is {kind(mean)}; expected the tensor that was subtracted.")
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; expected a .safetensors or .pt file.")
     if path.is_file() and path.stat().st_size == 0:
@@ -124,8 +139,15 @@ def load(name_or_path: Path | str, *, mean: Float[Tensor, "*event"] | None = Non
 
 def read_card(name_or_path: Path | str) -> dict[str, Any]:
     """Return what is noted about a model: data, seed, figures; nothing for `.pt` files."""
-    path = shipped().get(str(name_or_path), Path(name_or_path))
+    path = shipped().get(str(name_or_path), _path("name_or_path", name_or_path))
     return dict(_read_header(path)["card"]) if path.suffix == ".safetensors" else {}
+
+
+def _path(name: str, given: object) -> Path:
+    """Return an argument that has to be the name of a file."""
+    if not isinstance(given, str | PathLike):
+        raise InvalidType(f"{name} is {kind(given)}; expected a name or a path.")
+    return Path(given)
 
 
 def _read_header(path: Path) -> dict[str, Any]:
@@ -242,9 +264,9 @@ def _translate(saved: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
     state = {f"bijection.parts.{couplings + 1}.log_scale": scale.flatten()}
     for i in range(couplings):
         for theirs, ours in names.items():
-            for kind in ("weight", "bias"):
-                ours_full = f"bijection.parts.{i + 1}.network.{ours}.{kind}"
-                state[ours_full] = saved[f"coupling.{i}.{theirs}.{kind}"]
+            for part in ("weight", "bias"):
+                ours_full = f"bijection.parts.{i + 1}.network.{ours}.{part}"
+                state[ours_full] = saved[f"coupling.{i}.{theirs}.{part}"]
     unread = len(saved) - len(state)
     if unread:
         raise KeyError(f"{unread} tensor(s) that do not belong to it")

@@ -103,3 +103,23 @@ def test_bad_input() -> None:
         adapt(lambda x: x[:, None], P, shifted, 4.0)
     with pytest.raises(InvalidInput, match="n is 1; expected an integer of 2 or more"):
         adapt(rare, P, shifted, 4.0, n=1)
+    with pytest.raises(InvalidInput, match="no parameter of the module"):
+        adapt(rare, P, flows.nice((2,), width=4).requires_grad_(False))
+
+
+@pytest.mark.parametrize(
+    "family, start, words",
+    [
+        (shifted, math.nan, "start is nan; expected real, finite"),
+        (shifted, [], r"start is \[\]; expected real, finite"),
+        (shifted, torch.tensor(1j), "expected real, finite"),
+        (shifted, [1.0, 2.0], "start holds 2 parameters, which the family does not take: too many"),
+        (Normal, 4.0, "start holds 1 parameters, which the family does not take: missing"),
+        (Normal, [4.0, -1.0], "the family refuses its start: .*scale"),
+        (shifted, torch.tensor([4.0, 5.0]), r"the family draws events of shape \(2,\)"),
+        (lambda m: m, 4.0, "what the family makes is a Tensor"),
+    ],
+)
+def test_bad_starts(family, start, words) -> None:
+    with pytest.raises((InvalidInput, InvalidType), match=words):
+        adapt(rare, P, family, start, seed=0)

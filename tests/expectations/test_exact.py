@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from scipy import special
 from torch import Tensor
 from torch import distributions as d
 
-from likely import exact, expect
+from likely import exact, expect, flows
 from likely.errors import InvalidInput, InvalidType, NotConverged
 from likely.expectations import law_of
 from likely.expectations.arguments import arguments_of
@@ -33,6 +34,12 @@ def t(*values: float) -> Tensor:
         (d.Independent(d.Normal(t(0.0, 1.0), 1.0), 1), lambda x: x.sum(1).cos(), math.cos(1) / math.e),
         (d.MultivariateNormal(t(0.0, 0.0), torch.tensor([[1, 0.5], [0.5, 2]]).double()),
          lambda x: x.prod(1), 0.5),
+        (d.StudentT(t(1.5)), lambda x: x > 1, 0.22556768363835517),
+        (d.InverseGamma(t(3.0), t(1.0)), lambda x: x, 0.5),
+        (d.InverseGamma(t(0.5), t(1.0)), lambda x: x > 1, math.erf(1.0)),
+        (d.Weibull(t(1.0), t(2.0)), Tensor.square, 1.0),
+        (d.Gamma(t(2.0), t(1e-8)), lambda x: x, 2e8),
+        (d.TransformedDistribution(d.Normal(t(1.0), t(3.0)), [d.ExpTransform()]), Tensor.log, 1.0),
         (d.Bernoulli(t(0.25)), lambda b: b, 0.25),
         (d.Categorical(t(0.2, 0.3, 0.5)), lambda k: k == 2, 0.5),
         (d.Binomial(3, t(0.5)), Tensor.square, 3.0),
@@ -108,6 +115,62 @@ def test_what_does_not_converge_says_so() -> None:
 def test_a_float32_law_gives_a_float32_answer() -> None:
     value = exact(lambda x: x.square(), d.Normal(1.0, 2.0))
     assert value.item() == pytest.approx(5.0, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make, truth, slopes",
+    [
+        (d.Gamma, 2 / 3, (1 / 3, -2 / 9)),
+        (d.Beta, 2 / 5, (3 / 25, -2 / 25)),
+        (d.Normal, 2.0, (1.0, 0.0)),
+        (lambda a, b: d.TransformedDistribution(d.Normal(a, b), d.AffineTransform(b, 1.0).inv.inv),
+         5.0, (1.0, 1.0)),
+        (lambda a, b: d.MultivariateNormal(torch.stack([a, b]), torch.tensor([[1, 0.5], [0.5, 2]])),
+         5.0, (1.0, 1.0)),
+    ],
+)  # fmt: skip
+def test_laws_in_float32_are_integrated_in_float64(make, truth, slopes) -> None:
+    a, b = (torch.tensor(v, requires_grad=True) for v in (2.0, 3.0))
+    value = exact(lambda x: x.reshape(len(x), -1).sum(1), make(a, b), rtol=1e-9)
+    assert value.item() == pytest.approx(truth, rel=1e-9)
+    found = torch.stack(torch.autograd.grad(value, [a, b]))
+    assert found.dtype == torch.float32
+    assert found.tolist() == pytest.approx(slopes, rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("dtype, rtol", [(torch.float32, 1e-6), (torch.float64, 1e-11)])
+def test_slopes_in_parameters_of_an_f_that_overflows_where_p_vanishes(dtype, rtol) -> None:
+    w = torch.tensor(2.0, dtype=dtype, requires_grad=True)
+    (slope,) = torch.autograd.grad(exact(lambda x: (w * x).exp(), d.Normal(t(0.0), t(1.0))), w)
+    assert slope.item() == pytest.approx(2 * math.exp(2), rel=rtol)
+
+
+def test_an_infinite_f_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="NaN or infinite where the density of Normal"):
+        exact(lambda x: x / 0, d.Normal(0.0, 1.0))
+
+
+def test_von_mises_is_integrated_over_the_circle() -> None:
+    k = t(4.0).requires_grad_()
+    # The Bessel function of torch has nine digits: at the usual rtol its mass is not one.
+    value = exact(torch.cos, d.VonMises(t(0.5), k), rtol=1e-8)
+    ratio = special.ive(1, 4.0) / special.ive(0, 4.0)
+    assert value.item() == pytest.approx(ratio * math.cos(0.5), rel=1e-7)
+    (slope,) = torch.autograd.grad(value, k)
+    assert slope.item() == pytest.approx((1 - ratio / 4 - ratio**2) * math.cos(0.5), rel=1e-5)
+    with pytest.raises(NotConverged, match=r"VonMises came out with a total probability .* rtol"):
+        exact(torch.cos, d.VonMises(t(0.5), k))
+
+
+def test_a_law_whose_inverse_was_made_is_a_law() -> None:
+    law = d.LogNormal(t(0.0), t(1.0))
+    law.log_prob(t(1.0))  # torch keeps the inverse, and in it the transform
+    assert exact(Tensor.log, law).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_a_refusal_names_the_law_that_was_given() -> None:
+    with pytest.raises(InvalidInput, match="no exact answer for Flow; use expect"):
+        exact(lambda x: x.sum(1), flows.nice((2,), width=4))
 
 
 def test_a_table_of_entries_is_enumerated_in_its_shape_alone_and_in_a_batch() -> None:

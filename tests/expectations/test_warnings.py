@@ -74,6 +74,14 @@ def test_few_hits_have_no_khat(hits: int) -> None:
 
 LEAF = torch.tensor(0.3, requires_grad=True)
 LAW = Normal(LEAF, 1.0)
+UNSOUND = Normal(torch.tensor(math.nan), 1.0, validate_args=False)
+ONCE = expect(torch.sin, P, n=8, seed=0)
+
+
+def pairs(x: Tensor) -> Tensor:
+    return torch.stack([x, x], 1)
+
+
 BAD = {
     "until is 0.1; expected a rule, such as rel": lambda: expect(torch.sin, P, until=0.1),
     "tolerance is 'a'": lambda: rel("a"),
@@ -104,6 +112,24 @@ BAD = {
     "laws is a int": lambda: Mixture(3),
     "shares are": lambda: Mixture([P], ["a"]),
     "among holds": lambda: Auto(among=["score"]),
+    "normalise is 'yes'": lambda: expect(torch.sin, P, via=WIDE, normalise="yes"),
+    "batched is 1": lambda: expect(torch.sin, P, batched=1),
+    "tolerance is inf": lambda: rel(math.inf),
+    "tolerance is True": lambda: rel(True),
+    "via\\[1\\] is the class Normal": lambda: expect(torch.sin, P, via=[P, Normal]),
+    "laws\\[0\\] is a int": lambda: Mixture([3]),
+    "baseline is tensor.*shape of one value of f, \\(2,\\)": lambda: expect(
+        pairs, LAW, grad="score", baseline=torch.zeros(3)
+    ),
+    "baseline has dtype torch.complex64": lambda: expect(
+        torch.sin, LAW, grad="score", baseline=torch.tensor(1j)
+    ),
+    "p is a Normal whose loc holds NaN": lambda: expect(torch.sin, UNSOUND),
+    "via is a Independent whose loc holds NaN": lambda: expect(
+        torch.sin, P, via=d.Independent(UNSOUND, 0)
+    ),
+    "neither Normal nor f depends": lambda: expect(torch.sin, P, grad="auto"),
+    "an estimate was added to itself": lambda: ONCE + ONCE,
     "level=a": lambda: expect(torch.sin, P, seed=0).interval("a"),
     "Laplace loc": lambda: expect(torch.sin, d.Laplace(LEAF, 1.0), grad="weak"),
 }

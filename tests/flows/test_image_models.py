@@ -159,6 +159,60 @@ def test_a_reversible_chain_keeps_only_both_its_ends():
     assert kept[0] >= 20 * x.numel() and kept[1] == 2 * x.numel()
 
 
+@pytest.fixture
+def chains(randomize):
+    rest = randomize(flows.nice((2, 2, 2), width=8, depth=1, couplings=2)).bijection.parts
+    parts = [randomize(flows.PLUConv(2)), *rest]
+    return [flows.Chain(parts, reversible=reversible).double() for reversible in (False, True)]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+@pytest.mark.parametrize(
+    "derive",
+    [
+        lambda f, p, x: torch.func.grad(lambda *at: f(*at).square().sum(), argnums=(0, 1))(p, x),
+        lambda f, p, x: torch.func.grad(lambda y: f(None, y).square().sum())(x),
+        lambda f, p, x: torch.func.jacrev(f, argnums=(0, 1))(p, x),
+        lambda f, p, x: torch.func.vmap(lambda row: torch.func.hessian(f, 1)(p, row[None]))(x),
+        lambda f, p, x: torch.func.jvp(f, (p, x), (p, x)),
+        lambda f, p, x: torch.autograd.grad(f(p, x).square().sum(), [x, *p.values()]),
+    ],
+)
+def test_a_reversible_chain_is_an_ordinary_one_to_torch_func(chains, derive):
+    x = images((2, 2, 2))[:2].double().requires_grad_()
+    others = {k: (v + 0.1).detach().requires_grad_() for k, v in chains[0].named_parameters()}
+    found = []
+    for chain in chains:
+
+        def f(p, y, chain=chain):
+            return chain(y) if p is None else torch.func.functional_call(chain, p, (y,))
+
+        found.append(derive(f, others, x))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+def test_a_reversible_chain_has_forward_mode_derivatives(chains):
+    x = images((2, 2, 2)).double()
+    with torch.autograd.forward_ad.dual_level():
+        at = torch.autograd.forward_ad.make_dual(x, x)
+        one, two = (torch.autograd.forward_ad.unpack_dual(chain(at)).tangent for chain in chains)
+    assert torch.equal(one, two) and one.any()
+
+
+def test_a_reversible_chain_refuses_weights_that_changed_before_its_gradient(chains):
+    x = images((2, 2, 2)).double().requires_grad_()
+    z = chains[1](x)
+    with torch.no_grad():
+        next(chains[1].parameters()).mul_(2)
+    with pytest.raises(InvalidInput, match="weights of a reversible chain were changed"):
+        z.sum().backward()
+    other = {k: torch.nn.Parameter(v + 0.1) for k, v in chains[1].named_parameters()}
+    z = torch.func.functional_call(chains[1], other, (x,))
+    with pytest.raises(InvalidInput, match="or replaced"):
+        z.sum().backward()
+
+
 def test_a_reversible_chain_refuses_dropout():
     with pytest.raises(InvalidInput, match="cannot have dropout"):
         flows.glow((1, 4, 4), 1, 1, width=4, depth=1, dropout=0.1, reversible=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias, cast
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from likely.checks import whole
 from likely.errors import InvalidInput, InvalidType
-from likely.expectations.adapter import law_of
-from likely.expectations.law import AnyLaw
+from likely.expectations.adapter import law_of, same_space
+from likely.expectations.law import AnyLaw, Law
 from likely.expectations.mixture import Mixture
 from likely.expectations.names import root_of
 from likely.expectations.problem import Function, Problem, weigh
@@ -62,8 +63,9 @@ def adapt(
         The law, without a graph: pass it as `via`.
 
     Raises:
-        InvalidInput: no draw of the start hits, so that there is nothing to go by; or the family makes
-            no use of its parameters.
+        InvalidInput: the start is not finite, or not what the family takes; no draw of it hits, so that
+            there is nothing to go by; or the family makes no use of its parameters.
+        InvalidType: the family is no function or module, or the start no numbers or tensors.
 
     Reference: Rubinstein 1997, 1999; de Boer et al. 2005.
 
@@ -83,7 +85,7 @@ def adapt(
     make, frozen, parameters = _family(family, start)
     root = root_of(seed, generator)
     problem = Problem(f, law_of(p), None, Independent())
-    first = frozen()
+    first = _first(frozen, problem.law)
     for k in range(rounds):
         r = Mixture([frozen(), first])
         with torch.no_grad():
@@ -162,6 +164,8 @@ def _family(
         law = cast(AnyLaw, module)
         law_of(law)
         wanted: list[Tensor] = [t for t in module.parameters() if t.requires_grad]
+        if not wanted:
+            raise InvalidInput("no parameter of the module requires gradients: nothing to adapt.")
         return lambda: law, lambda: copy.deepcopy(law), wanted
     if start is None:
         raise InvalidInput("start is missing; expected the first parameters of the family.")
@@ -171,6 +175,18 @@ def _family(
     if not all(isinstance(t, Tensor | float | int) for t in given):
         raise InvalidType(f"start is {start!r:.60}; expected numbers or tensors.")
     parameters = [torch.as_tensor(t).detach().clone() for t in given]
+    if not parameters or any(t.is_complex() or not t.isfinite().all() for t in parameters):
+        raise InvalidInput(
+            f"start is {start!r:.60}; expected real, finite parameters of the family, one or more."
+        )
+    try:
+        inspect.signature(family).bind(*parameters)
+    except TypeError as error:
+        raise InvalidInput(
+            f"start holds {len(parameters)} parameters, which the family does not take: {error}."
+        ) from None
+    except ValueError:  # some built-in callables have no signature
+        pass
     parameters = [t if t.is_floating_point() else t.double() for t in parameters]
     for t in parameters:
         t.requires_grad_()
@@ -179,6 +195,20 @@ def _family(
         lambda: family(*[t.detach().clone() for t in parameters]),
         parameters,
     )
+
+
+def _first(make: Callable[[], AnyLaw], p: Law) -> AnyLaw:
+    """Return the law to start from.
+
+    Raises:
+        InvalidInput: the family refuses it, or draws what p does not draw.
+    """
+    try:
+        first = make()
+    except ValueError as error:
+        raise InvalidInput(f"the family refuses its start: {error}") from error
+    same_space(p, law_of(first, what="what the family makes"), "the family")
+    return first
 
 
 def _size(values: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from likely.density import Samplable
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.law import AnyLaw, Law
 from likely.expectations.object_law import PlainLaw, Reparameterised, ReparameterisedLaw
-from likely.expectations.torch_law import TorchLaw
+from likely.expectations.torch_law import TorchLaw, discrete, refuse_nan
 
 
 def law_of(p: AnyLaw, batched: bool = False, what: str = "p") -> Law:
@@ -22,7 +22,7 @@ def law_of(p: AnyLaw, batched: bool = False, what: str = "p") -> Law:
 
     Raises:
         InvalidType: p is none of these.
-        InvalidInput: `batched` is asked of something without a batch shape.
+        InvalidInput: `batched` is asked of something without a batch shape, or a parameter is NaN.
 
     Example:
         >>> import torch
@@ -32,6 +32,7 @@ def law_of(p: AnyLaw, batched: bool = False, what: str = "p") -> Law:
     if isinstance(p, Law):
         return p
     if isinstance(p, Distribution):
+        refuse_nan(p, what)
         return TorchLaw(p, batched)
     if batched:
         raise InvalidInput(
@@ -49,3 +50,15 @@ def law_of(p: AnyLaw, batched: bool = False, what: str = "p") -> Law:
         f"{what} is a {type(p).__name__}; expected a torch.distributions law, a flow, or an object "
         "with sample(n) and log_prob(x)."
     )
+
+
+def same_space(p: Law, q: Law, what: str = "via") -> None:
+    """Refuse draws of another kind: log_prob would broadcast them, or give them no weight."""
+    if p.space is not None and q.space is not None and p.space != q.space:
+        raise InvalidInput(f"{what} draws {q.space}; expected what p draws, {p.space}.")
+    kinds = [discrete(p), discrete(q)]
+    if None not in kinds and kinds[0] != kinds[1]:
+        raise InvalidInput(
+            f"one of {p.name} (p) and {q.name} ({what}) is discrete, and the other is not: there are "
+            "no weights between masses and densities."
+        )

@@ -73,7 +73,7 @@ class Constant(Baseline):
     def off(self, problem: Problem, x: Tensor, values: Tensor, log_w: Tensor | None) -> Off:
         """Return the number."""
         b = torch.as_tensor(self.value, device=values.device).detach()
-        if b.ndim >= values.ndim or not b.isfinite().all():
+        if not _broadcasts(b.shape, values.shape[1:]) or not b.isfinite().all():
             raise InvalidInput(
                 f"baseline is {self.value!r:.60}; expected a finite number, or a tensor of the "
                 f"shape of one value of f, {tuple(values.shape[1:])}."
@@ -165,6 +165,7 @@ def baseline_of(given: str | float | Tensor | Baseline) -> Baseline:
 
     Raises:
         InvalidInput: no such name.
+        InvalidType: it is neither, or complex.
     """
     if isinstance(given, Baseline):
         return given
@@ -178,6 +179,8 @@ def baseline_of(given: str | float | Tensor | Baseline) -> Baseline:
         if given not in named:
             raise InvalidInput(f"baseline is {given!r}; expected one of {sorted(named)} or a number.")
         return named[given]
+    if isinstance(given, Tensor) and given.is_complex():
+        raise InvalidType(f"baseline has dtype {given.dtype}; expected real numbers.")
     if not isinstance(given, int | float | Tensor):
         raise InvalidType(f"baseline is {kind(given)}; expected a name or a number.")
     return Constant(given)
@@ -190,6 +193,12 @@ def _weighted(values: Tensor, log_w: Tensor | None) -> Tensor:
         return f
     w = over(log_w.detach().exp(), f)
     return torch.where(w == 0, 0.0, f) * w
+
+
+def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
+    """Return whether a tensor of one shape can be taken off one of another, which keeps its own."""
+    within = zip(shape[::-1], to[::-1], strict=False)
+    return len(shape) <= len(to) and all(size in (1, whole) for size, whole in within)
 
 
 def _unit_sums(v: Tensor, unit: int) -> Tensor:

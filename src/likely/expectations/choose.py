@@ -21,6 +21,7 @@ from likely.expectations.gradient import (
     Path,
     Score,
     Values,
+    connected,
     pilot_seed,
 )
 from likely.expectations.law import AnyLaw
@@ -138,6 +139,9 @@ class Auto(Gradient):
             if fits[c] >= min(LEAST, self.repeats) and _applies(c, problem, min(n, draws), pilot)
         ]
         if not candidates:
+            x = problem.draw(draws, pilot)
+            depends = problem.law.log_prob(x).requires_grad or problem.values(x).requires_grad
+            connected(depends, problem)
             raise InvalidInput(
                 f"no gradient estimator applies to {problem.law.name} and this f, or its pilot does "
                 "not fit into memory; name one, such as grad='score' or 'weak'."

@@ -239,6 +239,11 @@ class Estimate:
         """Merge two estimates from disjoint samples; the larger bound on the weights holds."""
         if not isinstance(other, Estimate):
             return NotImplemented
+        if other is self:
+            raise InvalidInput(
+                "an estimate was added to itself, which would count its draws twice; expected one of "
+                "other draws, such as of another seed."
+            )
         if self.exact or other.exact:
             raise InvalidInput("an exact sum has no sample to merge; expected two sampled estimates.")
         return Estimate(

@@ -47,7 +47,8 @@ def exact(f: Function, p: AnyLaw | Tractable, *, rtol: float = 1e-11) -> Float[T
 
     Raises:
         InvalidType: p is no law.
-        InvalidInput: p is neither finite nor a continuous law of one or two entries.
+        InvalidInput: p is neither finite nor a continuous law of one or two entries, or f is not finite
+            where p is positive.
         NotConverged: the quadrature did not reach its tolerance; f may jump or oscillate.
 
     Reference: Piessens et al. 1983 (QUADPACK); scipy.integrate.cubature.
@@ -69,7 +70,7 @@ def exact(f: Function, p: AnyLaw | Tractable, *, rtol: float = 1e-11) -> Float[T
     work = Quadrature(problem, rtol)
     total = work.value()
     if torch.is_grad_enabled():
-        slopes = list(work.slopes(total.shape))
+        slopes = work.slopes(total.shape)
         if slopes:
             total = with_slopes(total, slopes)
     return total

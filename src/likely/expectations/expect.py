@@ -14,7 +14,7 @@ from torch import Tensor
 from likely.checks import described, whole
 from likely.density import evaluating
 from likely.errors import InvalidInput, InvalidType
-from likely.expectations.adapter import law_of
+from likely.expectations.adapter import law_of, same_space
 from likely.expectations.baselines import Baseline
 from likely.expectations.estimate import Estimate
 from likely.expectations.gradient import Block, Gradient, Values
@@ -23,7 +23,6 @@ from likely.expectations.mixture import Mixture
 from likely.expectations.names import gradient_of, root_of
 from likely.expectations.problem import Function, Problem
 from likely.expectations.sampling import Independent, Sampling, Sobol
-from likely.expectations.torch_law import discrete
 from likely.expectations.until import rel
 from likely.seeds import derived
 
@@ -95,6 +94,9 @@ def expect(
         >>> bool((e.mean - 1).abs() < 4 * e.stderr)
         True
     """
+    for name, flag in (("normalise", normalise), ("batched", batched)):
+        if not isinstance(flag, bool):
+            raise InvalidType(f"{name} is {described(flag)}; expected True or False.")
     law = law_of(p, batched)
     problem = _problem(f, p, law, via, sampling or INDEPENDENT, normalise, batched)
     most = n if n is not None else 1000 if until is None else MOST
@@ -171,10 +173,12 @@ def _problem(
     if via is None:
         return Problem(f, law, None, sampling, normalise, 1.0)
     if isinstance(via, Sequence) and not isinstance(via, str):
+        for i, q in enumerate(via):
+            law_of(q, what=f"via[{i}]")
         via = Mixture(via)
     if isinstance(via, Mixture):
         for component in via.laws:
-            _same_space(law, component)
+            same_space(law, component)
         if batched:
             raise InvalidInput("a list of proposals serves one problem; expected batched=False.")
         share = via.share_of(p)
@@ -184,20 +188,8 @@ def _problem(
         raise InvalidInput(
             f"via has batch shape {tuple(q.batch_shape)}; expected that of p, {tuple(law.batch_shape)}."
         )
-    _same_space(law, q)
+    same_space(law, q)
     return Problem(f, law, q, sampling, normalise, torch.inf)
-
-
-def _same_space(p: Law, q: Law) -> None:
-    """Refuse draws of another kind: log_prob would broadcast them, or give them no weight."""
-    if p.space is not None and q.space is not None and p.space != q.space:
-        raise InvalidInput(f"via draws {q.space}; expected what p draws, {p.space}.")
-    kinds = [discrete(p), discrete(q)]
-    if None not in kinds and kinds[0] != kinds[1]:
-        raise InvalidInput(
-            f"one of {p.name} (p) and {q.name} (via) is discrete, and the other is not: there are no "
-            "weights between masses and densities."
-        )
 
 
 def _sizes(n: int, given: int | None, until: rel | None, problem: Problem) -> list[int]:

@@ -54,7 +54,7 @@ class Mixture(Law):
                 f"{len(laws)} laws with shares {given}; expected one positive share for each law."
             )
         self.given = tuple(laws)
-        self.laws = tuple(law_of(law) for law in laws)
+        self.laws = tuple(law_of(law, what=f"laws[{i}]") for i, law in enumerate(laws))
         self.shares = tuple(share / sum(given) for share in given)
         self.name = f"Mixture of {', '.join(law.name for law in self.laws)}"
         self.batch_shape = torch.Size()

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.integrate import cubature
 from torch import Tensor
-from torch.distributions import Distribution, MultivariateNormal, constraints
+from torch.distributions import Distribution, MultivariateNormal, VonMises, constraints
 from torch.nn import functional as F
 
 from likely.errors import InvalidInput, NotConverged
+from likely.expectations.law import Law
 from likely.expectations.leaves import leaves_of
 from likely.expectations.problem import Problem
-from likely.expectations.torch_law import TorchLaw, entries, moving_ends
+from likely.expectations.torch_law import TorchLaw, doubled, entries, moving_ends
 
 Array = NDArray[np.float64]
 #: regions that the quadrature may split, in one and in two dimensions
@@ -66,15 +68,15 @@ class Quadrature:
     """
 
     def __init__(self, problem: Problem, rtol: float) -> None:
+        law = problem.law
+        self._pairs: list[tuple[Tensor, Tensor]] = []
+        if isinstance(law, TorchLaw):  # densities and scores in float32 are too coarse to integrate
+            fine, self._pairs = doubled(law.distribution)
+            problem = replace(problem, law=TorchLaw(fine))
         self.problem = problem
         self.rtol = rtol
         self.chart = _chart_of(problem.law)
         self._probe = torch.zeros(1, len(self.chart.shift), device=self.chart.shift.device).double()
-
-    def leaves(self) -> list[Tensor]:
-        """Return the leaf tensors that `f p` depends on."""
-        with torch.enable_grad():
-            return leaves_of(self._product(self._probe).sum())
 
     def value(self) -> Tensor:
         """Return `int f p`."""
@@ -84,15 +86,19 @@ class Quadrature:
             with torch.no_grad():
                 return self._product(t).reshape(len(t), -1)
 
-        total = self._integrate(integrand)
+        total = self._integrate(integrand, values[0].numel(), self.rtol)
         dtype = values.dtype if values.dtype.is_floating_point else torch.float64
         return total.reshape(values.shape[1:]).to(values.device, dtype)
 
     def slopes(self, shape: torch.Size) -> list[tuple[Tensor, Tensor]]:
-        """Return each leaf that `f p` depends on with `int d(f p)/d(leaf)`, `(*leaf, *shape)`."""
-        leaves = self.leaves()
-        if not leaves:
+        """Return each tensor that `f p` is made of with `int d(f p)/d(tensor)`, `(*tensor, *shape)`."""
+        with torch.enable_grad():
+            found = leaves_of(self._product(self._probe).sum())
+        own = {id(leaf) for _, leaf in self._pairs}
+        pairs = [*self._pairs, *((leaf, leaf) for leaf in found if id(leaf) not in own)]
+        if not pairs:
             return []
+        leaves = [leaf for _, leaf in pairs]
 
         def integrand(t: Tensor) -> Tensor:
             with torch.enable_grad():
@@ -105,55 +111,81 @@ class Quadrature:
                 y.new_zeros(y.numel(), leaf.numel()) if g is None else g.reshape(y.numel(), -1).double()
                 for g, leaf in zip(found, leaves, strict=True)
             ]
-            return torch.cat(parts, dim=1).reshape(len(t), -1).nan_to_num(0.0)
+            return torch.cat(parts, dim=1).reshape(len(t), -1)
 
-        total = self._integrate(integrand).reshape(shape.numel(), -1)
-        split = torch.split(total, [t.numel() for t in leaves], dim=1)
+        sizes = [leaf.numel() for leaf in leaves]
+        # The slopes of leaves of f in float32 are rounded at each point.
+        rtol = max(self.rtol, *(10 * torch.finfo(leaf.dtype).eps for leaf in leaves))
+        total = self._integrate(integrand, shape.numel() * sum(sizes), rtol)
+        split = torch.split(total.reshape(shape.numel(), -1), sizes, dim=1)
         return [
             (t, part.T.reshape(t.shape + shape).to(t.device))
-            for t, part in zip(leaves, split, strict=True)
+            for (t, _), part in zip(pairs, split, strict=True)
         ]
 
     def _product(self, t: Tensor) -> Tensor:
-        """Return `f(x) p(x) |dx/dt|`, zero where p is."""
-        x, log_volume = self.chart.points(t)
-        mass = (self.problem.law.log_prob(x).double() + log_volume).exp()
+        """Return `f(x) p(x) |dx/dt|`."""
+        x, mass = self._mass(t)
         values = self.problem.values(x).double()
-        mass = mass.reshape(-1, *(1,) * (values.ndim - 1))
-        return torch.where(mass == 0, 0.0, values) * mass
+        return values * mass.reshape(-1, *(1,) * (values.ndim - 1))
 
-    def _integrate(self, integrand: Callable[[Tensor], Tensor]) -> Tensor:
+    def _mass(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x and `p(x) |dx/dt|`."""
+        x, log_volume = self.chart.points(t)
+        log_mass = self.problem.law.log_prob(x).double() + log_volume
+        # Far out densities overflow. What is left out there would be missed in the total.
+        lost = log_mass.isnan() | (log_mass == torch.inf)
+        return x, log_mass.masked_fill(lost, -torch.inf).exp()
+
+    def _integrate(
+        self, integrand: Callable[[Tensor], Tensor], columns: int, rtol: float
+    ) -> Float[Tensor, " columns"]:
+        """Integrate a function of points t, `(n, dims)`, to rows `(n, columns)`."""
+
         def at(nodes: Array) -> Array:
             t = torch.as_tensor(nodes, device=self.chart.shift.device)
-            x, log_volume = self.chart.points(t)
             with torch.no_grad():
-                mass = (self.problem.law.log_prob(x).double() + log_volume).exp()
-            return torch.cat([integrand(t), mass[:, None]], dim=1).detach().cpu().numpy()
+                mass = self._mass(t)[1]
+            out = torch.cat([mass.new_zeros(len(t), columns), mass[:, None]], dim=1)
+            # Where p vanishes f may overflow, and with it the slopes at all points of a batch.
+            live = mass > 0
+            if live.any():
+                out[live, :-1] = integrand(t[live])
+            if not out.isfinite().all():
+                raise InvalidInput(
+                    "f, or its slope in a parameter, is NaN or infinite where the density of "
+                    f"{self.problem.law.name} is positive; expected finite values."
+                )
+            return out.detach().cpu().numpy()
 
         dims = len(self.chart.shift)
         ends = np.full(dims, np.inf)
         result: Any = cubature(
-            at, -ends, ends, rule="gk21", rtol=self.rtol, atol=1e-14, max_subdivisions=SPLITS[dims]
+            at, -ends, ends, rule="gk21", rtol=rtol, atol=1e-14, max_subdivisions=SPLITS[dims]
         )
-        mass = float(result.estimate[-1])
-        if result.status != "converged" or not abs(mass - 1) < max(1e-8, 10 * self.rtol):
-            worst = float(np.max(result.error))
+        mass, name = float(result.estimate[-1]), self.problem.law.name
+        if result.status != "converged":
             raise NotConverged(
-                f"the quadrature of {self.problem.law.name} ended with an error of {worst:.1e} and a "
-                f"total probability of {mass:.10f}; f may jump or oscillate: allow a larger rtol, or "
-                "use expect."
+                f"the quadrature of {name} ended with an error of {float(np.max(result.error)):.1e}; f "
+                "may jump or oscillate: allow a larger rtol, or use expect."
+            )
+        if not abs(mass - 1) < max(1e-8, 10 * rtol):
+            raise NotConverged(
+                f"the density of {name} came out with a total probability of {mass:.10g}, not 1: its "
+                "log_prob is not normalised or not that precise, or the quadrature missed where it "
+                "lives; allow a larger rtol, or use expect."
             )
         return torch.as_tensor(result.estimate[:-1])
 
 
-def _chart_of(law: object) -> Chart:
+def _chart_of(law: Law) -> Chart:
     """Return the coordinates of a law.
 
     Raises:
         InvalidInput: it is not a continuous law of one or two entries.
     """
     if not isinstance(law, TorchLaw):
-        raise InvalidInput(f"there is no exact answer for {type(law).__name__}; use expect.")
+        raise InvalidInput(f"there is no exact answer for {law.name}; use expect.")
     whole = law.distribution
     event = whole.batch_shape + whole.event_shape
     dims = math.prod(event)
@@ -163,7 +195,7 @@ def _chart_of(law: object) -> Chart:
             "two. Use expect."
         )
     if isinstance(whole, MultivariateNormal) and not whole.batch_shape:
-        return Chart(event, LINE, whole.loc.detach().double(), whole.scale_tril.detach().double())
+        return Chart(event, LINE, whole.loc.detach(), whole.scale_tril.detach())
     base, _ = entries(law)
     kind, shift, scale = _ends(base)
     flat = [t.detach().double().expand(base.batch_shape).reshape(-1) for t in (shift, scale)]
@@ -172,15 +204,12 @@ def _chart_of(law: object) -> Chart:
 
 def _ends(base: Distribution) -> tuple[str, Tensor, Tensor]:
     """Return the kind of support, and the shift and scale that lead from coordinates to x."""
+    if isinstance(base, VonMises):  # its draws lie in this interval, though torch says the line
+        return INTERVAL, torch.full_like(base.loc, -math.pi), torch.full_like(base.loc, 2 * math.pi)
     support = base.support
     if isinstance(support, constraints.Constraint) and not support.is_discrete:
         if isinstance(support, type(constraints.real)):
-            centre, scale = base.mean, base.stddev
-            if not (centre.isfinite().all() and scale.isfinite().all()):
-                u = [torch.full_like(centre, share) for share in (0.25, 0.5, 0.75)]
-                quartiles = [base.icdf(share) for share in u]
-                centre, scale = quartiles[1], quartiles[2] - quartiles[0]
-            return LINE, centre, scale
+            return LINE, *_centre_and_scale(base)
         bounds = vars(support)
         low = torch.as_tensor(bounds["lower_bound"]) if "lower_bound" in bounds else None
         high = torch.as_tensor(bounds["upper_bound"]) if "upper_bound" in bounds else None
@@ -192,9 +221,21 @@ def _ends(base: Distribution) -> tuple[str, Tensor, Tensor]:
         if low is not None and high is not None:
             return INTERVAL, low, high - low
         if low is not None:
-            scale = base.stddev
-            return HALF, low, torch.where(scale.isfinite(), scale, torch.ones_like(scale))
+            return HALF, low, _centre_and_scale(base)[1]
     raise InvalidInput(
         f"{type(base).__name__} has neither a finite support nor one of intervals and lines to "
         "integrate over; use expect."
     )
+
+
+def _centre_and_scale(base: Distribution) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation, or the quartiles of draws where these are infinite or not known."""
+    try:
+        centre, scale = base.mean, base.stddev
+        if bool((centre.isfinite() & scale.isfinite()).all()):
+            return centre, scale
+    except NotImplementedError:
+        pass
+    x = TorchLaw(base).draw(1000, 0, attached=False).double()
+    low, centre, high = x.quantile(x.new_tensor([0.25, 0.5, 0.75]), dim=0)
+    return centre, high - low

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from torch.distributions import (
     Normal,
     OneHotCategorical,
     Poisson,
+    Transform,
 )
 
 from likely.errors import InvalidInput
@@ -69,7 +70,7 @@ class TorchLaw(Law):
         whole = distribution.batch_shape + distribution.event_shape
         self.event_shape = distribution.event_shape if batched else whole
         self.space = _events(self.event_shape)
-        self.device = _place_of(distribution) or CPU
+        self.device = next((t.device for _, t in _held(distribution, set())), CPU)
 
     def draw(self, n: int, seed: int, attached: bool) -> Tensor:
         """Return draws by a generator of their own, or in a borrowed global state that is put back."""
@@ -224,19 +225,51 @@ def _with(law: Distribution, **changes: Any) -> Distribution:
     return copy
 
 
+def doubled(law: Distribution) -> tuple[Distribution, list[tuple[Tensor, Tensor]]]:
+    """Return the same law made of float64 leaves, and (tensor, leaf) of what requires gradients."""
+    made: dict[int, Any] = {}
+    pairs: list[tuple[Tensor, Tensor]] = []
+
+    def copied(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.is_floating_point():
+            leaf = value.detach().double().requires_grad_(value.requires_grad)
+            if leaf.requires_grad:
+                pairs.append((value, leaf))
+            return leaf
+        if isinstance(value, list):
+            return [copied(item) for item in value]
+        if not isinstance(value, Distribution | Transform):
+            return value
+        if id(value) not in made:  # a transform and its inverse know each other
+            copy = made[id(value)] = object.__new__(type(value))
+            vars(copy).update({name: copied(item) for name, item in vars(value).items()})
+        return made[id(value)]
+
+    return cast(Distribution, copied(law)), pairs
+
+
 def _validates(law: Distribution) -> bool:
     """Whether the law itself refuses points outside of its support."""
     return bool(base_of(law)._validate_args)
 
 
-def _place_of(law: object) -> torch.device | None:
-    """Where the first tensor lies that a distribution was made of, at any depth."""
-    for value in vars(law).values():
-        if isinstance(value, Tensor):
-            return value.device
+def refuse_nan(law: Distribution, what: str) -> None:
+    """Refuse NaN among the parameters of a law that did not look at them itself."""
+    if _validates(law):
+        return
+    bad = [k for k, t in _held(law, set()) if not k.startswith("_") and bool(t.isnan().any())]
+    if bad:
+        raise InvalidInput(
+            f"{what} is a {type(law).__name__} whose {' and '.join(bad)} holds NaN; expected numbers."
+        )
+
+
+def _held(law: object, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors that a distribution was made of, by name, at any depth."""
+    seen.add(id(law))  # a transform and its inverse know each other
+    for name, value in vars(law).items():
         for item in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(item, Distribution | torch.distributions.Transform | Tensor):
-                place = item.device if isinstance(item, Tensor) else _place_of(item)
-                if place is not None:
-                    return place
-    return None
+            if isinstance(item, Tensor):
+                yield name, item
+            elif isinstance(item, Distribution | Transform) and id(item) not in seen:
+                yield from _held(item, seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -35,7 +36,7 @@ class rel:  # noqa: N801 (read as a word: until=rel(0.05))
         block: draws in a block; a new look is taken after each.
 
     Raises:
-        InvalidInput: one of them is not positive.
+        InvalidInput: one of them is not positive and finite.
 
     Example:
         >>> import torch
@@ -52,8 +53,9 @@ class rel:  # noqa: N801 (read as a word: until=rel(0.05))
     block: int = 1000
 
     def __post_init__(self) -> None:
-        if not isinstance(self.tolerance, int | float) or not self.tolerance > 0:
-            raise InvalidInput(f"tolerance is {self.tolerance!r:.40}; expected a number above 0.")
+        given = self.tolerance
+        if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < math.inf:
+            raise InvalidInput(f"tolerance is {given!r:.40}; expected a finite number above 0.")
         whole("minimum", self.minimum)
         whole("hits", self.hits, 0)
         whole("block", self.block)

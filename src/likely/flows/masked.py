@@ -99,7 +99,7 @@ class MaskedFlow(ExactDensity):
 
         Raises:
             InvalidType: x is not floating point, or the mask not boolean.
-            InvalidInput: the shapes do not fit.
+            InvalidInput: the shapes do not fit, or a measured entry is not finite.
         """
         return self.forward_and_log_det(x, observed)[1]
 
@@ -128,9 +128,7 @@ class MaskedFlow(ExactDensity):
             InvalidInput: the shapes do not fit, n is negative, or a measured entry is not finite.
         """
         whole("n", n, least=0)
-        observed = self._check(image, observed)
-        if not (image.isfinite() | ~observed).all():
-            raise InvalidInput("image is NaN or infinite where it was measured; expected numbers.")
+        observed = self._check(image, observed, "image")
         draws = generator_for(seed, generator, image.device)
         shape = (n, *image.shape)
         u = torch.rand(shape, generator=draws, dtype=self._dtype, device=image.device)
@@ -179,10 +177,16 @@ class MaskedFlow(ExactDensity):
         Each row is given a random mask, and a random number of its missing entries, in their order, are
         shown. The result is D times the mean log-density of the entries that are not shown, each given
         what is.
+
+        Raises:
+            InvalidType: x is not a floating-point tensor.
+            InvalidInput: its rows are not of shape `event_shape`, or there are none in training.
         """
         if not self.training:
             return self.log_prob(x)
         self.check_rows(x)
+        if not len(x):
+            raise InvalidInput("x has no rows; expected one or more to train on.")
         missing = random_missing(len(x), *self.event_shape[-2:]).to(x.device)
         hidden = missing[:, None].expand(x.shape)
         rank, count = self._ranks(hidden)
@@ -219,21 +223,24 @@ class MaskedFlow(ExactDensity):
             found.append(out[wanted[part]].to(x.dtype))
         return torch.cat(found)
 
-    def _check(self, x: Tensor, observed: Tensor) -> Bool[Tensor, "batch *event"]:
-        """Return the mask in the shape of x."""
-        self.check_rows(x)
+    def _check(self, x: Tensor, observed: Tensor, name: str = "x") -> Bool[Tensor, "batch *event"]:
+        """Return the mask in the shape of x, which has to be finite where it was measured."""
+        self.check_rows(x, name)
         if not isinstance(observed, Tensor) or observed.dtype != torch.bool:
             given = observed.dtype if isinstance(observed, Tensor) else kind(observed)
             raise InvalidType(
                 f"observed is {given}; expected torch.bool, True where the value was measured."
             )
         try:
-            return observed.expand(x.shape)
+            observed = observed.expand(x.shape)
         except RuntimeError:
             raise InvalidInput(
-                f"observed has shape {tuple(observed.shape)}, which does not broadcast to x, "
+                f"observed has shape {tuple(observed.shape)}, which does not broadcast to {name}, "
                 f"{tuple(x.shape)}."
             ) from None
+        if not (x.isfinite() | ~observed).all():
+            raise InvalidInput(f"{name} is NaN or infinite where it was measured; expected numbers.")
+        return observed
 
     def _turns(self, observed: Tensor) -> Int[Tensor, "batch *event"]:
         """Return in which block each entry comes, -1 where it was measured."""

@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeVar
 
+import numpy as np
+
 from likely.checks import shape_of, whole
 from likely.errors import InvalidInput
 from likely.flows.base import StandardLogistic, StandardNormal
@@ -34,12 +36,19 @@ def model(build: Callable[..., Built]) -> Callable[..., Built]:
         call = inspect.signature(build).bind(*args, **kwargs)
         call.apply_defaults()
         flow = build(*call.args, **call.kwargs)
-        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in call.arguments.items()}
+        settings = {k: _plain(v) for k, v in call.arguments.items()}
         flow.config = {"model": build.__name__, **settings, "event_shape": list(flow.event_shape)}
         return flow
 
     MODELS[build.__name__] = remember
     return remember
+
+
+def _plain(value: object) -> object:
+    """Return an argument as JSON gives it back, which knows neither tuples nor numbers of NumPy."""
+    if isinstance(value, tuple):
+        return list(value)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 @model

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from likely.errors import InvalidInput
+
 if TYPE_CHECKING:
     from likely.flows.bijection import Bijection
 
@@ -16,12 +18,20 @@ if TYPE_CHECKING:
 def recomputed(parts: Sequence[Bijection], x: Tensor) -> tuple[Tensor, Tensor]:
     """Return `f_n o ... o f_1 (x)` and its log-determinant, keeping only x and z for the gradient.
 
-    For a second derivative the chain is applied again to x, with the ordinary graph.
+    For a second derivative the chain is applied again to x, with the ordinary graph. So it is, from the
+    start, for forward-mode derivatives and under `torch.func`, which may put other tensors in place of
+    parameters, and take them away again before the gradient is asked for.
 
     Reference: Gomez, Ren, Urtasun, Grosse 2017, "The reversible residual network".
     """
-    weights = [p for part in parts for p in part.parameters()]
-    z, log_det = Recomputed.apply(parts, x, *weights)  # type: ignore[no-untyped-call]
+    weights = _weights(parts)
+    own = all(isinstance(p, nn.Parameter) for p in weights)
+    if not own or torch._C._are_functorch_transforms_active():
+        return applied(parts, x)
+    try:
+        z, log_det = Recomputed.apply(parts, x, *weights)  # type: ignore[no-untyped-call]
+    except NotImplementedError:  # forward-mode derivatives
+        return applied(parts, x)
     return z, log_det
 
 
@@ -41,6 +51,7 @@ class Recomputed(torch.autograd.Function):
             else None
         )
         z, total = applied(parts, x)
+        ctx.seen = [(p, p._version) for p in weights]  # after a first pass has set some
         ctx.save_for_backward(x, z)
         return z, total
 
@@ -48,10 +59,17 @@ class Recomputed(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor, g_log_det: Tensor) -> tuple[Tensor | None, ...]:
         """Walk back: invert a part, apply it again with a graph, differentiate, forget the graph."""
         x, z = ctx.saved_tensors
+        for p, (seen, version) in zip(_weights(ctx.parts), ctx.seen, strict=True):
+            if p is not seen or p._version != version:
+                raise InvalidInput(
+                    "weights of a reversible chain were changed or replaced between its forward pass "
+                    "and its gradient, which inverts it; take the gradient first, or build it with "
+                    "reversible=False."
+                )
         gradients: list[tuple[Tensor | None, ...]] = []
         kind, dtype, enabled = ctx.autocast
         if torch.is_grad_enabled():  # a second derivative is prepared
-            wanted = [x, *(p for part in ctx.parts for p in part.parameters())]
+            wanted = [x, *_weights(ctx.parts)]
             with torch.autocast(kind, dtype, enabled=enabled):
                 outputs = applied(ctx.parts, x)
             free = [t for t in wanted if t.requires_grad]
@@ -65,6 +83,10 @@ class Recomputed(torch.autograd.Function):
             of_weights = iter(found)
             gradients.append(tuple(next(of_weights) if p.requires_grad else None for p in weights))
         return None, g, *(one for part in reversed(gradients) for one in part)
+
+
+def _weights(parts: Sequence[Bijection]) -> list[Tensor]:
+    return [p for part in parts for p in part.parameters()]
 
 
 def applied(parts: Sequence[Bijection], x: Tensor) -> tuple[Tensor, Tensor]:
