@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from likely.errors import InvalidInput
+from likely.errors import InvalidInput, InvalidType
 from likely.training import Recipe
 
 
@@ -51,6 +51,13 @@ def test_settings_out_of_range_are_refused(name, values):
     for value in values:
         with pytest.raises(InvalidInput, match=f"^{name} is .*expected"):
             Recipe(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["steps", "batch", "evaluations", "patience", "lr", "average"])
+@pytest.mark.parametrize("value", ["3", None, True])
+def test_settings_that_are_no_numbers_are_refused(name, value):
+    with pytest.raises(InvalidType, match=f"^{name} is {value!r}; expected"):
+        Recipe(**{name: value})
 
 
 def test_precision():

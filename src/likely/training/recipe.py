@@ -8,6 +8,7 @@ from typing import final
 
 import torch
 
+from likely.checks import number, positive, whole
 from likely.errors import InvalidInput
 
 
@@ -35,6 +36,7 @@ class Recipe:
         seed: of the order of the data, the dequantisation and the dropout.
 
     Raises:
+        InvalidType: a size or count is no whole number, or a rate no number.
         InvalidInput: a setting is out of range.
 
     Reference: Loshchilov, Hutter 2019 (AdamW); Polyak, Juditsky 1992 (averaging).
@@ -59,19 +61,19 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("steps", "batch", "evaluations", "patience"):
+            whole(name, getattr(self, name))
+        for name in ("lr", "scaling_lr"):
+            positive(name, getattr(self, name))
+        for name in ("warmup", "weight_decay", "average"):
+            number(name, getattr(self, name))
         for name, fine, expected in (
-            ("steps", self.steps >= 1, "at least 1"),
-            ("batch", self.batch >= 1, "at least 1"),
-            ("lr", 0 < self.lr < math.inf, "a positive number"),
             ("warmup", 0 <= self.warmup <= 1, "a fraction from 0 to 1"),
-            ("scaling_lr", 0 < self.scaling_lr < math.inf, "a positive number"),
-            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or a positive number"),
+            ("weight_decay", self.weight_decay >= 0, "0 or a positive number"),
             ("betas", all(0 <= b < 1 for b in self.betas), "two decays from 0 to below 1"),
             ("clip", self.clip > 0, "a positive number"),
             ("average", 0 <= self.average < 1, "a decay from 0 to below 1"),
-            ("evaluations", self.evaluations >= 1, "at least 1"),
             ("seed", isinstance(self.seed, int) and 0 <= self.seed < 2**63, "0 to below 2^63"),
-            ("patience", self.patience >= 1, "at least 1"),
             ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
         ):
             if not fine:
