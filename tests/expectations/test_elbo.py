@@ -171,3 +171,15 @@ def test_values_of_another_shape_are_refused_not_broadcast(k, log_joint, n) -> N
 def test_a_number_is_no_log_joint() -> None:
     with pytest.raises(InvalidType, match="log_joint returned a float"):
         elbo(lambda z: 1.0, Normal(torch.zeros(1), 1.0), n=4, seed=0)
+
+
+@pytest.mark.parametrize(("grad", "k"), [("stl", 1), ("dreg", 1), ("dreg", 3)])
+def test_gradients_of_the_first_order_only(grad: str, k: int) -> None:
+    m = leaf(0.7)
+    q = torch.distributions.Normal(m, torch.ones_like(m))
+    bound = elbo(lambda z: -z.square() / 2, q, n=50, grad=grad, k=k, seed=0).mean
+    (plain,) = torch.autograd.grad(bound, m, retain_graph=True)
+    (slope,) = torch.autograd.grad(bound, m, create_graph=True)
+    assert torch.equal(plain, slope.detach())
+    with pytest.raises(InvalidInput, match="first derivatives only"):
+        torch.autograd.grad(slope, m)

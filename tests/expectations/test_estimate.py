@@ -346,3 +346,42 @@ def test_results_have_the_dtype_of_f(dtype: torch.dtype) -> None:
     big = expect(lambda x: 1e4 + x, law, n=200_000, seed=0)
     x = expect(lambda x: x, law, n=200_000, seed=0)
     assert (big.moments.a - 1e4 - x.moments.a).abs() < (1e-3 if dtype == torch.float32 else 1e-9)
+
+
+@pytest.mark.parametrize("via", [Q, None])
+def test_an_event_that_every_weighted_draw_hit_is_not_certain(via: Normal | None) -> None:
+    e = expect(lambda x: x > -9, P, n=200, via=via, normalise=True, seed=0)
+    low, high = e.interval()
+    assert e.mean == 1 and e.stderr == math.inf and low < 0.99 and high == 1
+
+
+def test_a_mixture_of_p_alone_draws_as_p_does() -> None:
+    e = expect(lambda x: x > -9, P, n=100, via=[P, P, P], seed=0)
+    assert e.stderr == math.inf and e.interval()[0].item() == pytest.approx(0.05 ** (1 / 100))
+
+
+def test_values_that_changed_since_are_not_summed_up() -> None:
+    buffer = torch.empty(100, dtype=torch.float64)
+    e = expect(lambda x: torch.mul(x, x, out=buffer), P, n=100, seed=0)
+    same = expect(lambda x: x * x, P, n=100, seed=0)
+    assert e.mean == same.mean
+    buffer.zero_()
+    with pytest.raises(InvalidInput, match="changed in place"):
+        _ = e.stderr
+    looked = expect(lambda x: torch.mul(x, x, out=buffer), P, n=100, seed=0)
+    assert looked.stderr == same.stderr
+    buffer.zero_()
+    assert looked.stderr == same.stderr
+
+
+def test_a_bound_of_what_nobody_saw_says_what_it_takes_for_granted() -> None:
+    event = expect(lambda x: x > 9, P, n=100, seed=0)
+    other = expect(lambda x: 1e6 * (x > 9).double(), P, n=100, seed=0)
+    assert str(event).endswith("(95%)") and str(other).endswith("(95%) where 0 <= f <= 1")
+
+
+def test_a_mean_below_all_numbers_is_named() -> None:
+    far = Normal(torch.tensor(40.0).double(), torch.tensor(1.0).double())
+    e = expect(lambda x: x > 40, P, n=2000, via=far, seed=0)
+    assert e.mean == 0 and "underflows" in str(e)
+    assert e.log_mean.item() == pytest.approx(-804.6084, abs=0.2)

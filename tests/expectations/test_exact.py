@@ -275,3 +275,16 @@ def test_second_derivatives_at_tiny_probabilities(tiny: float) -> None:
     slopes = torch.autograd.grad(value, p, create_graph=True)[0]
     found = torch.stack([torch.autograd.grad(s, p, retain_graph=True)[0] for s in slopes])
     torch.testing.assert_close(found, 2 - 2 * torch.eye(3).double(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("level", [5.0, 8.0, 20.0])
+def test_tiny_answers_have_as_many_digits(level):
+    p = d.Normal(torch.tensor(0.0).double(), torch.tensor(1.0).double())
+    assert exact(lambda x: x > level, p).item() == pytest.approx(special.ndtr(-level), rel=1e-10, abs=0)
+    both = exact(lambda x: torch.stack([x, 1e-30 * x**2], 1), p)
+    assert abs(both[0]) < 1e-11 and both[1].item() == pytest.approx(1e-30, rel=1e-10, abs=0)
+
+
+def test_laws_far_from_their_end():
+    p = d.Gamma(torch.tensor(1e4).double(), torch.tensor(2.0).double())
+    assert exact(lambda x: x, p).item() == pytest.approx(5000, rel=1e-10)

@@ -401,3 +401,61 @@ PAIR = Mixture([P, Normal(torch.zeros(2), 1.0)])
 def test_values_of_another_kind_are_named(make: object, message: str) -> None:
     with pytest.raises(LikelyError, match=message):
         make()
+
+
+def test_events_rarer_than_the_steps_of_a_float() -> None:
+    # In float32 torch's uniform numbers are multiples of 2^-24; draws go by those of float64.
+    single = torch.tensor([1e-3, 0.2, 0.7])
+    one, two = (expect(lambda x: x, Bernoulli(p), n=5000, seed=0) for p in (single, single.double()))
+    assert one.dtype == torch.float32 and torch.equal(one.mean.double(), two.mean.float().double())
+
+
+def test_the_gradient_of_the_mean_weight_counts_without_a_proposal() -> None:
+    class Shifted:  # log p is off by 3 mu, which a self-normalised estimate divides out
+        def __init__(self, mu: Tensor) -> None:
+            self.mu = mu
+
+        def sample(self, n: int, generator: torch.Generator) -> Tensor:
+            return self.mu.detach() + torch.randn(n, dtype=self.mu.dtype, generator=generator)
+
+        def log_prob(self, x: Tensor) -> Tensor:
+            return -((x - self.mu) ** 2) / 2 + 3 * self.mu
+
+    mu = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    for baseline in ("none", "loo"):
+        e = expect(
+            lambda x: x, Shifted(mu), 40_000, grad="score", baseline=baseline, normalise=True, seed=0
+        )
+        (slope,) = torch.autograd.grad(e.mean, mu)
+        assert slope.item() == pytest.approx(1, abs=5 * math.sqrt(2 / 40_000))
+
+
+def test_the_choice_drops_what_cannot_be_measured() -> None:
+    # Draws in float32 that rounding put on the end have log p NaN; the path does not ask for it.
+    scale = torch.tensor(5.0, requires_grad=True)
+    p = d.TransformedDistribution(Normal(torch.zeros(()), scale), d.TanhTransform())
+    expect(lambda x: x.square(), p, n=20_000, grad="auto", seed=0).mean.backward()
+    (path,) = torch.autograd.grad(
+        expect(lambda x: x.square(), p, n=20_000, grad="path", seed=0).mean, scale
+    )
+    assert torch.equal(scale.grad, path)
+
+
+def test_blocks_hold_fewer_of_large_draws() -> None:
+    sizes: list[int] = []
+    p = Normal(torch.zeros(2**17), 1.0)
+    expect(lambda x: (sizes.append(len(x)), x[:, 0])[1], p, n=600, seed=0)
+    assert sizes == [256, 256, 88]
+
+
+def test_sobol_points_of_laws_without_a_mean() -> None:
+    p = d.TransformedDistribution(Normal(torch.tensor(0.0).double(), 1.0), d.TanhTransform())
+    e = expect(lambda x: x.square(), p, n=16 * 256, sampling=Sobol(), seed=0)
+    assert e.mean.item() == pytest.approx(0.394294, abs=5e-3)
+
+
+def test_an_optimal_baseline_of_an_unknown_family_is_for_few_draws() -> None:
+    p = d.NegativeBinomial(3.0, torch.tensor(0.5, requires_grad=True))
+    with pytest.raises(InvalidInput, match="expected at most 4096 draws in a block"):
+        expect(lambda x: x, p, n=10_000, grad="score", baseline="optimal", seed=0)
+    expect(lambda x: x, p, n=1000, grad="score", baseline="optimal", seed=0).mean.backward()

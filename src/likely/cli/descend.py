@@ -61,8 +61,8 @@ def descend(
     three; the exact objective is known, and so are its two minima and the saddle between them.
     """
     messages = Messages(quiet)
-    if not 0 < rate < math.inf:
-        raise InvalidInput(f"--rate is {rate}; expected a positive step size.")
+    if not 0 < rate <= 10:
+        raise InvalidInput(f"--rate is {rate}; expected a step size above 0, of 10 at most.")
     check_picture(out)
     found: list[Descent] = []
     for way in WAYS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, final
 
@@ -28,7 +28,7 @@ from likely.expectations.law import AnyLaw
 from likely.expectations.mixed import Mixed
 from likely.expectations.problem import Function, Problem
 from likely.expectations.sampling import Independent
-from likely.expectations.spread import argument_spread, leaf_spread
+from likely.expectations.spread import Spread, argument_spread, leaf_spread
 from likely.expectations.torch_law import TorchLaw, entries
 from likely.expectations.weak import Weak
 from likely.seeds import root_of
@@ -149,14 +149,18 @@ class Auto(Gradient):
         names = [name for name, t in arguments_of(problem.law).items() if t.requires_grad]
         if not names:
             repeats = max(2, self.repeats // 4)
+            candidates, alone = _measured(
+                candidates, lambda c: leaf_spread(c, problem, draws, repeats, pilot)
+            )
             totals = [
-                leaf_spread(c, problem, draws, repeats, pilot).total()
-                * self._cost(c, problem, n, pilot)
-                for c in candidates
+                spread.total() * self._cost(c, problem, n, pilot)
+                for c, spread in zip(candidates, alone, strict=True)
             ]
             return candidates[totals.index(min(totals))]
         repeats = min(self.repeats, *(fits[c] for c in candidates))
-        spreads = [argument_spread(c, problem, draws, repeats, pilot) for c in candidates]
+        candidates, spreads = _measured(
+            candidates, lambda c: argument_spread(c, problem, draws, repeats, pilot)
+        )
         variances = [[spread.of(k) for k in names] for spread in spreads]
         least = [min(column) for column in zip(*variances, strict=True)]
         best = [candidates[column.index(min(column))] for column in zip(*variances, strict=True)]
@@ -190,6 +194,21 @@ def choose(
     if auto is not None and not isinstance(auto, Auto):
         raise InvalidType(f"auto is {kind(auto)}; expected a value, such as Auto(draws=32).")
     return (auto or Auto()).choose(Problem(f, law_of(p), None, Independent()), n, root_of(seed))
+
+
+def _measured(
+    candidates: list[Gradient], measure: Callable[[Gradient], Spread]
+) -> tuple[list[Gradient], list[Spread]]:
+    """Return the candidates that can be measured, and what came out; if none can, why not."""
+    found, why = [], None
+    for candidate in candidates:
+        try:
+            found.append((candidate, measure(candidate)))
+        except InvalidInput as error:  # log p may be NaN at draws that rounding put on an end
+            why = error
+    if not found and why is not None:
+        raise why
+    return [c for c, _ in found], [spread for _, spread in found]
 
 
 def _repeats_that_fit(candidate: Gradient, problem: Problem, draws: int) -> int:

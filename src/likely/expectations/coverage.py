@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import torch
-from torch import Tensor
-from torch.distributions import (
-    Bernoulli,
-    Categorical,
-    Distribution,
-    OneHotCategorical,
-    constraints,
-)
+from torch.distributions import Distribution, Geometric, Multinomial
 
 from likely.expectations.law import Law
 from likely.expectations.mixture import Mixture
 from likely.expectations.object_law import PlainLaw, ReparameterisedLaw
-from likely.expectations.torch_law import TorchLaw, base_of
+from likely.expectations.support import EVERYWHERE, End, ends
+from likely.expectations.torch_law import CLAMPED, TorchLaw, base_of
 
-End: TypeAlias = "float | Tensor"
-EVERYWHERE: Final = (-math.inf, math.inf)
+#: families with probabilities that may be zero, and whether these are of two outcomes
+MASSES: Final[dict[type[Distribution], bool]] = CLAMPED | {Geometric: True, Multinomial: False}
 
 
 def covers(q: Law, p: Law) -> bool:
@@ -43,10 +36,10 @@ def covers(q: Law, p: Law) -> bool:
         return True
     if not isinstance(q, TorchLaw):
         return q.covers
-    outer = _ends(q.distribution)
+    outer = ends(q.distribution)
     if outer is None or not _positive(q.distribution):
         return False
-    inner = _ends(p.distribution) if isinstance(p, TorchLaw) else None
+    inner = ends(p.distribution) if isinstance(p, TorchLaw) else None
     inner = inner or EVERYWHERE  # an unknown p is covered by what covers all
     return _all(outer[0], inner[0]) and _all(inner[1], outer[1])
 
@@ -59,35 +52,13 @@ def _same(q: Law, p: Law) -> bool:
     return q is p
 
 
-def _ends(law: Distribution) -> tuple[End, End] | None:
-    """Return the ends of a support, entry by entry; None where it is not an interval."""
-    try:
-        support: Any = law.support
-    except NotImplementedError:
-        return None
-    if not isinstance(support, constraints.Constraint):
-        return None
-    known = vars(support)
-    while "base_constraint" in known:  # of independent entries, and of mixtures of one family
-        support = known["base_constraint"]
-        known = vars(support)
-    if isinstance(support, type(constraints.real)):
-        return EVERYWHERE
-    if isinstance(support, type(constraints.boolean)):
-        return 0.0, 1.0
-    if not known.keys() & {"lower_bound", "upper_bound"}:
-        return None
-    return known.get("lower_bound", -math.inf), known.get("upper_bound", math.inf)
-
-
 def _positive(law: Distribution) -> bool:
     """Whether no value of a law of few values has probability zero."""
-    base = base_of(law)
-    if isinstance(base, Bernoulli):
-        return bool((base.probs * (1 - base.probs) > 0).all())
-    if isinstance(base, Categorical | OneHotCategorical):
-        return bool((base.probs > 0).all())
-    return True
+    base: Any = base_of(law)
+    two = MASSES.get(type(base))
+    if two is None:
+        return True
+    return bool(((base.probs > 0) & (base.probs < 1 if two else True)).all())
 
 
 def _all(low: End, high: End) -> bool:

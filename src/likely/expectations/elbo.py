@@ -18,6 +18,7 @@ from likely.expectations.estimate import Estimate
 from likely.expectations.expect import expect
 from likely.expectations.gradient import Gradient, Path, Score, Values
 from likely.expectations.law import AnyLaw, Law
+from likely.expectations.linear import first_only
 from likely.expectations.names import root_of
 from likely.expectations.problem import Problem, over, plain_terms
 from likely.expectations.sampling import Independent
@@ -129,7 +130,7 @@ def elbo(
         if grad in ("path", "enumerate"):
             return joint(z) - law.log_prob(z)
         if grad in ("stl", "dreg"):
-            return joint(z) - landed(law, z)
+            return first_only(joint(z) - landed(law, z))
         with torch.no_grad():
             log_q = law.log_prob(z)
         return joint(z) - log_q
@@ -158,4 +159,5 @@ def _weighted(log_joint: LogJoint, law: Law, n: int, doubly: bool, k: int, seed:
         share = log_w.detach().softmax(1).flatten(0, 1)
         # log h and log q meet z with weight w_j / sum w; on the way through z it is squared.
         hooked.register_hook(lambda g: g * over(share, g))  # type: ignore[no-untyped-call]
+        values = first_only(values)
     return problem.estimate(plain_terms(values), n)

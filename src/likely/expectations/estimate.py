@@ -217,6 +217,8 @@ class Estimate:
             found.append(f"heavy tail, k-hat {k.max().item():.2f}")
         if (off := self._off_weights()) is not None:
             found.append(f"mean weight {off:.3g}, not 1: via does not cover p, or p is not normalised")
+        if bool(((self.mean == 0) & self.log_mean.isfinite()).any()):
+            found.append("the mean underflows: see log_mean")
         return (*found, *self.notes)
 
     def _off_weights(self) -> float | None:
@@ -266,7 +268,8 @@ class Estimate:
             return f"{self.mean.item():.6g}, exact over {m.n:,} points"
         if int(self.hits) == 0:
             high = self.interval()[1].item()
-            return f"no event seen in {m.n:,} draws; at most {high:.3g} (95%)"
+            where = "" if self.event else " where 0 <= f <= 1"
+            return f"no event seen in {m.n:,} draws; at most {high:.3g} (95%){where}"
         facts = [f"n={m.n:,}", f"hits={int(self.hits):,}", f"ess={self.ess.item():,.0f}"]
         if self.khat < math.inf:  # enough hits to tell
             facts.append(f"k-hat={self.khat.item():.2f}")
@@ -275,9 +278,8 @@ class Estimate:
 
     @property
     def _unweighted(self) -> bool:
-        """Whether all weights are one."""
-        m = self.moments
-        return self.bound == 1.0 and m.b is None and bool((m.scale == 0).all())
+        """Whether all weights are one, but for rounding."""
+        return self.bound == 1.0
 
     @property
     def _plain(self) -> bool:
@@ -288,8 +290,11 @@ class Estimate:
     def _told(self) -> Tensor:
         """Where the draws tell the spread: not where an event was as frequent in each unit."""
         m = self.moments
-        alike = m.aa * m.unit**2 < 1 / 4  # counts that differ have 1/2 or more
-        return (m.hits > 0) & ~(alike & self.event & self._unweighted)
+        if self._unweighted:
+            alike = m.aa * m.unit**2 < 1 / 4  # counts that differ have 1/2 or more
+        else:  # a ratio of equal numbers has no spread, whatever the weights
+            alike = (m.hits == m.n) if m.b is not None else torch.zeros_like(m.hits, dtype=torch.bool)
+        return (m.hits > 0) & ~(alike & self.event)
 
 
 def _even(m: Moments) -> Tensor:

@@ -29,6 +29,33 @@ def with_slopes(value: Tensor, pairs: Sequence[tuple[Tensor, Tensor]], batch: in
     return result
 
 
+def first_only(value: Tensor) -> Tensor:
+    """Return a value whose gradient is right, and that of its gradient is not: it is refused.
+
+    Example:
+        >>> t = torch.tensor(3.0, requires_grad=True)
+        >>> first_only(t.square()).backward()
+        >>> t.grad.item()
+        6.0
+    """
+    result: Tensor = _FirstGradient.apply(value)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _FirstGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        ctx.save_for_backward(value)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return grad
+        found: Tensor = _FirstOnly.apply(grad, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        return found
+
+
 class _WithSlopes(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -68,6 +95,6 @@ class _FirstOnly(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         raise InvalidInput(
-            "weak derivatives and quadrature give first derivatives only; for higher ones use "
-            "expect with grad='score', 'path' or 'enumerate'."
+            "weak derivatives, quadrature, 'stl' and 'dreg' give first derivatives only; for higher "
+            "ones use grad='score', 'path' or 'enumerate'."
         )

@@ -13,7 +13,7 @@ from likely.checks import kind
 from likely.errors import InvalidInput, InvalidType
 from likely.expectations.arguments import arguments_of, with_arguments
 from likely.expectations.baselines import Baseline, baseline_of
-from likely.expectations.gradient import Block, Gradient, Path, Score
+from likely.expectations.gradient import Block, Gradient, Path, Score, fixed_support
 from likely.expectations.law import Law
 from likely.expectations.problem import Problem, Terms, plain_terms
 from likely.expectations.torch_law import TorchLaw
@@ -82,6 +82,8 @@ class Mixed(Gradient):
             for kind in (Score, Path, Weak)
         }
         names = weak_names(_holding(law, {*by[Score], *by[Path]})) if by[Weak] else []
+        if by[Score]:
+            fixed_support(_holding(law, {*by[Path], *by[Weak]}))
         stratified = any(parts[name] == Weak(stratified=True) for name in by[Weak])
         baseline: Baseline | None = None
         for name in by[Score]:

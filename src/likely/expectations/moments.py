@@ -141,6 +141,7 @@ class Block:
         terms: w f, one row a draw, differentiable; `unit` consecutive rows depend on each other.
         weights: w, differentiable; None for weights of one.
         given: the mean of the terms, where it is more than that, such as differentiable.
+        seen: the version of the terms, which may be the caller's own tensor.
 
     Example:
         >>> m = Block(torch.tensor([1.0, 2.0, 3.0])).moments()
@@ -154,6 +155,7 @@ class Block:
     unit: int = 1
     normalise: bool = False
     given: Float[Tensor, "*shape"] | None = None
+    seen: int | None = None
 
     @property
     def n(self) -> int:
@@ -175,7 +177,16 @@ class Block:
         return average(self.weights)
 
     def moments(self) -> Moments:
-        """Return what remains of the block."""
+        """Return what remains of the block.
+
+        Raises:
+            InvalidInput: the terms were changed in place since the block was made.
+        """
+        if self.seen is not None and self.terms._version != self.seen:
+            raise InvalidInput(
+                "the values that f returned were changed in place before their spread was looked at; "
+                "expected new tensors from f, or a look at stderr before."
+            )
         v = self.terms.detach().double()
         a, b = self.a, self.b
         mean = a.detach()

@@ -135,9 +135,9 @@ class Problem:
 
     def values(self, x: Shaped[Tensor, "n *rest"]) -> Shaped[Tensor, "n *shape"]:
         """Return f(x), checked: a tensor with one row a draw."""
-        before = None if x.is_inference() else x._version
+        before = _version(x)
         y = self.f(x)
-        if before is not None and x._version != before:
+        if _version(x) != before:
             raise InvalidInput(
                 "f changes its argument in place; expected a function of the draws that leaves them as "
                 "they are: write x * 2, not x.mul_(2)."
@@ -184,7 +184,7 @@ class Problem:
                 "expected finite values wherever the weight is positive."
             )
         return Estimate(
-            Block(terms.a, terms.w, terms.scale, unit, self.normalise, mean),
+            Block(terms.a, terms.w, terms.scale, unit, self.normalise, mean, _version(terms.a)),
             terms.dtype if terms.dtype.is_floating_point else torch.float64,
             event=terms.dtype == torch.bool,
             bound=self.bound,
@@ -211,6 +211,11 @@ class Problem:
                     "finite wherever via draws."
                 )
         return log_w
+
+
+def _version(values: Tensor) -> int | None:
+    """Return how often a tensor has been changed in place, where torch counts it."""
+    return None if values.is_inference() else values._version
 
 
 def weigh(log_p: Tensor, log_q: Tensor) -> Tensor:

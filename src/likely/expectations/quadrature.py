@@ -13,18 +13,21 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.integrate import cubature
 from torch import Tensor
-from torch.distributions import Distribution, MultivariateNormal, VonMises, constraints
+from torch.distributions import Distribution, MultivariateNormal, VonMises
 from torch.nn import functional as F
 
 from likely.errors import InvalidInput, NotConverged
 from likely.expectations.law import Law
 from likely.expectations.leaves import leaves_of
 from likely.expectations.problem import Problem
-from likely.expectations.torch_law import TorchLaw, doubled, entries, moving_ends
+from likely.expectations.support import ends, moving_ends
+from likely.expectations.torch_law import TorchLaw, discrete, doubled, entries
 
 Array = NDArray[np.float64]
 #: regions that the quadrature may split, in one and in two dimensions
 SPLITS = {1: 400, 2: 2_000}
+#: relative error of a first look at the size of an integral
+ROUGHLY = 0.1
 LINE, HALF, INTERVAL = "line", "half-line", "interval"
 
 
@@ -158,11 +161,11 @@ class Quadrature:
                 )
             return out.detach().cpu().numpy()
 
-        dims = len(self.chart.shift)
-        ends = np.full(dims, np.inf)
-        result: Any = cubature(
-            at, -ends, ends, rule="gk21", rtol=rtol, atol=1e-14, max_subdivisions=SPLITS[dims]
-        )
+        # Errors are relative to `int |f| p`: what cancels has no smaller ones, what is tiny has.
+        size = self._cubature(lambda nodes: np.abs(at(nodes)), ROUGHLY, 0.0).estimate
+        size[size == 0] = 1.0
+        result = self._cubature(lambda nodes: at(nodes) / size, rtol, 1e-14)
+        result.estimate *= size
         mass, name = float(result.estimate[-1]), self.problem.law.name
         if result.status != "converged":
             raise NotConverged(
@@ -176,6 +179,11 @@ class Quadrature:
                 "lives; allow a larger rtol, or use expect."
             )
         return torch.as_tensor(result.estimate[:-1])
+
+    def _cubature(self, function: Callable[[Array], Array], rtol: float, atol: float) -> Any:
+        dims = len(self.chart.shift)
+        far, most = np.full(dims, np.inf), SPLITS[dims]
+        return cubature(function, -far, far, rule="gk21", rtol=rtol, atol=atol, max_subdivisions=most)
 
 
 def _chart_of(law: Law) -> Chart:
@@ -206,22 +214,22 @@ def _ends(base: Distribution) -> tuple[str, Tensor, Tensor]:
     """Return the kind of support, and the shift and scale that lead from coordinates to x."""
     if isinstance(base, VonMises):  # its draws lie in this interval, though torch says the line
         return INTERVAL, torch.full_like(base.loc, -math.pi), torch.full_like(base.loc, 2 * math.pi)
-    support = base.support
-    if isinstance(support, constraints.Constraint) and not support.is_discrete:
-        if isinstance(support, type(constraints.real)):
-            return LINE, *_centre_and_scale(base)
-        bounds = vars(support)
-        low = torch.as_tensor(bounds["lower_bound"]) if "lower_bound" in bounds else None
-        high = torch.as_tensor(bounds["upper_bound"]) if "upper_bound" in bounds else None
+    found = None if discrete(TorchLaw(base)) else ends(base)
+    if found is not None:
         if moving_ends(base):
             raise InvalidInput(
                 f"the support of {type(base).__name__} moves with a parameter, which quadrature cannot "
                 "differentiate; detach its ends, or use expect with grad='path'."
             )
-        if low is not None and high is not None:
-            return INTERVAL, low, high - low
-        if low is not None:
-            return HALF, low, _centre_and_scale(base)[1]
+        low, high = (torch.as_tensor(end, dtype=torch.float64) for end in found)
+        if bool(low.isfinite().all()):
+            if bool(high.isfinite().all()):
+                return INTERVAL, low, high - low
+            centre, scale = _centre_and_scale(base)
+            # Coordinates begin where the law lives, even if it is far from its end.
+            return HALF, low, torch.maximum(centre - low, scale)
+        if not bool((low.isfinite() | high.isfinite()).any()):
+            return LINE, *_centre_and_scale(base)
     raise InvalidInput(
         f"{type(base).__name__} has neither a finite support nor one of intervals and lines to "
         "integrate over; use expect."

@@ -15,7 +15,7 @@ from torch.distributions import Bernoulli, Distribution, MultivariateNormal
 from likely.checks import whole
 from likely.errors import InvalidInput
 from likely.expectations.law import Law
-from likely.expectations.torch_law import TorchLaw, entries
+from likely.expectations.torch_law import TorchLaw, entries, held
 from likely.seeds import generator_for
 
 
@@ -165,9 +165,9 @@ def _quantile_of_entries(base: Distribution, u: Tensor, attached: bool) -> Tenso
         return (u > 1 - base.probs).to(base.probs.dtype)
     try:
         x = base.icdf(u)
-    except NotImplementedError as missing:
+    except (NotImplementedError, ValueError) as missing:
         raise InvalidInput(
             f"{type(base).__name__} has no quantile function (icdf); use independent draws."
         ) from missing
     # As many digits as the law's own draws have.
-    return x.to(base.mean.dtype)
+    return x.to(next(t.dtype for _, t in held(base) if t.is_floating_point()))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from likely.errors import InvalidInput
 from likely.expectations.arguments import arguments_of, with_arguments
 from likely.expectations.law import Law
 from likely.expectations.leaves import leaves_of
 from likely.expectations.torch_law import TorchLaw
+
+#: draws whose scores are worked out by a pass for each of them
+PASSES: Final = 4096
 
 
 def scores_of(law: Law, x: Shaped[Tensor, "n *rest"]) -> list[tuple[Tensor, Tensor]]:
@@ -37,6 +43,11 @@ def scores_of(law: Law, x: Shaped[Tensor, "n *rest"]) -> list[tuple[Tensor, Tens
     leaves = leaves_of(log_p)
     if not leaves:
         return []
+    if len(log_p) > PASSES:
+        raise InvalidInput(
+            f"the scores of {len(log_p)} draws of {law.name} take as many passes; expected at most "
+            f"{PASSES} draws in a block: give a block, or another baseline, such as 'loo'."
+        )
     rows = torch.eye(len(log_p), dtype=log_p.dtype, device=log_p.device)
     found = torch.autograd.grad(
         log_p, leaves, rows, retain_graph=True, is_grads_batched=True, allow_unused=True

@@ -21,6 +21,7 @@ from torch.distributions import (
     OneHotCategorical,
     Poisson,
     Transform,
+    TransformedDistribution,
 )
 
 from likely.errors import InvalidInput
@@ -34,7 +35,10 @@ GENERATED: Final[
     Normal: lambda p, shape, generator: torch.addcmul(
         p.loc, p.scale, p.loc.new_empty(shape).normal_(generator=generator)
     ),
-    Bernoulli: lambda p, shape, generator: torch.bernoulli(p.probs.expand(shape), generator=generator),
+    # In float32 torch's uniform numbers are multiples of 2^-24.
+    Bernoulli: lambda p, shape, generator: torch.bernoulli(
+        p.probs.double().expand(shape), generator=generator
+    ).to(p.probs.dtype),
     Poisson: lambda p, shape, generator: torch.poisson(p.rate.expand(shape), generator=generator),
     Exponential: lambda p, shape, generator: (
         p.rate.new_empty(shape).exponential_(generator=generator) / p.rate
@@ -45,6 +49,8 @@ CLAMPED: Final[dict[type[Distribution], bool]] = {
     **dict.fromkeys((Bernoulli, Binomial, NegativeBinomial), True),
     **dict.fromkeys((Categorical, OneHotCategorical), False),
 }
+#: entries of the draws of a block
+ROOM: Final = 2**25
 CPU: Final = torch.device("cpu")
 SCALAR: Final = torch.Size()
 
@@ -70,7 +76,8 @@ class TorchLaw(Law):
         whole = distribution.batch_shape + distribution.event_shape
         self.event_shape = distribution.event_shape if batched else whole
         self.space = _events(self.event_shape)
-        self.device = next((t.device for _, t in _held(distribution, set())), CPU)
+        self.block = _block(math.prod(whole))
+        self.device = next((t.device for _, t in held(distribution)), CPU)
 
     def draw(self, n: int, seed: int, attached: bool) -> Tensor:
         """Return draws by a generator of their own, or in a borrowed global state that is put back."""
@@ -117,7 +124,10 @@ class TorchLaw(Law):
                 pass
         inside = _inside(law, x)
         if inside is None:
-            return law.log_prob(x)
+            try:
+                return law.log_prob(x)
+            except ValueError as error:
+                raise InvalidInput(f"log_prob of {self.name} refuses its argument: {error}") from error
         within = inside.reshape(inside.shape + (1,) * len(law.event_shape))
         anywhere = self.draw(1, 0, attached=False).to(x.dtype)
         return torch.where(inside, law.log_prob(torch.where(within, x, anywhere)), -torch.inf)
@@ -126,6 +136,12 @@ class TorchLaw(Law):
 def log_prob_inside(law: Law, x: Tensor) -> Tensor:
     """Return the log-density of points of the support, such as the law's own draws."""
     return law.inside(x) if isinstance(law, TorchLaw) else law.log_prob(x)
+
+
+@lru_cache(maxsize=64)
+def _block(entries: int) -> int:
+    """Return how many draws fit into memory at once, a multiple of many units that draws come in."""
+    return min(Law.block, max(64, ROOM // max(1, entries) // 64 * 64))
 
 
 @lru_cache(maxsize=64)
@@ -168,14 +184,19 @@ def entries(law: TorchLaw) -> tuple[Distribution, int]:
 
 def _inside(law: Distribution, x: Tensor) -> Tensor | None:
     """Return which entries lie in the support, or None if all do or nobody can tell."""
+    found: Tensor | None = None
     try:
         support = law.support
     except NotImplementedError:
-        return None
-    if support is None or not isinstance(support, torch.distributions.constraints.Constraint):
-        return None
-    inside = support.check(x)  # type: ignore[no-untyped-call]
-    return None if inside.all() else inside
+        support = None
+    if isinstance(support, torch.distributions.constraints.Constraint):
+        found = support.check(x)  # type: ignore[no-untyped-call]
+    if type(law) is TransformedDistribution:  # whose support is that of any base
+        for transform in reversed(law.transforms):
+            x = transform.inv(x)
+        within = _inside(law.base_dist, x)
+        found = within if found is None or within is None else found & within
+    return None if found is None or found.all() else found
 
 
 def discrete(law: Law) -> bool | None:
@@ -186,15 +207,6 @@ def discrete(law: Law) -> bool | None:
         return None if support is None else bool(support.is_discrete)
     except NotImplementedError:
         return None
-
-
-def moving_ends(law: Distribution) -> list[str]:
-    """Return the ends of a support that are parameters to differentiate by, by name."""
-    try:
-        ends = vars(law.support)
-    except NotImplementedError:
-        return []
-    return [name for name, end in ends.items() if isinstance(end, Tensor) and end.requires_grad]
 
 
 def _trusting(law: Distribution) -> Distribution:
@@ -257,19 +269,20 @@ def refuse_nan(law: Distribution, what: str) -> None:
     """Refuse NaN among the parameters of a law that did not look at them itself."""
     if _validates(law):
         return
-    bad = [k for k, t in _held(law, set()) if not k.startswith("_") and bool(t.isnan().any())]
+    bad = [k for k, t in held(law) if not k.startswith("_") and bool(t.isnan().any())]
     if bad:
         raise InvalidInput(
             f"{what} is a {type(law).__name__} whose {' and '.join(bad)} holds NaN; expected numbers."
         )
 
 
-def _held(law: object, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
+def held(law: object, seen: set[int] | None = None) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors that a distribution was made of, by name, at any depth."""
+    seen = set() if seen is None else seen
     seen.add(id(law))  # a transform and its inverse know each other
     for name, value in vars(law).items():
         for item in value if isinstance(value, list | tuple) else (value,):
             if isinstance(item, Tensor):
                 yield name, item
             elif isinstance(item, Distribution | Transform) and id(item) not in seen:
-                yield from _held(item, seen)
+                yield from held(item, seen)

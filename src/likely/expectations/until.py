@@ -50,7 +50,7 @@ class rel:  # noqa: N801 (read as a word: until=rel(0.05))
     tolerance: float
     minimum: int = 1000
     hits: int = 50
-    block: int = 1000
+    block: int = 1024
 
     def __post_init__(self) -> None:
         given = self.tolerance
