@@ -94,9 +94,9 @@ def expect(
         >>> bool((e.mean - 1).abs() < 4 * e.stderr)
         True
     """
-    for name, flag in (("normalise", normalise), ("batched", batched)):
-        if not isinstance(flag, bool):
-            raise InvalidType(f"{name} is {described(flag)}; expected True or False.")
+    if not isinstance(normalise, bool) or not isinstance(batched, bool):
+        name, flag = ("batched", batched) if isinstance(normalise, bool) else ("normalise", normalise)
+        raise InvalidType(f"{name} is {described(flag)}; expected True or False.")
     law = law_of(p, batched)
     problem = _problem(f, p, law, via, sampling or INDEPENDENT, normalise, batched)
     most = n if n is not None else 1000 if until is None else MOST

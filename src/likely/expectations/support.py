@@ -51,6 +51,9 @@ def ends(law: Distribution) -> tuple[End, End] | None:
 
 def moving_ends(law: Distribution) -> list[str]:
     """Return which ends of a support move with a parameter that requires gradients."""
+    law = base_of(law)
+    if not isinstance(type(law).support, property):  # one for all laws of the family
+        return []
     wanted = [t for _, t in held(law) if t.requires_grad]
     found = ends(law) if wanted else None
     if found is None:

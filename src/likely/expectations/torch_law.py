@@ -28,6 +28,14 @@ from likely.errors import InvalidInput
 from likely.expectations.law import Law
 from likely.seeds import borrowed_global_state
 
+
+def _coins(probs: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    if probs.dtype == torch.float64:
+        return torch.bernoulli(probs.expand(shape), generator=generator)
+    # In float32 torch's uniform numbers are multiples of 2^-24.
+    return torch.bernoulli(probs.double().expand(shape), generator=generator).to(probs.dtype)
+
+
 #: families that torch draws by one function that takes a generator: no global state is borrowed
 GENERATED: Final[
     dict[type[Distribution], Callable[[Any, tuple[int, ...], torch.Generator], Tensor]]
@@ -35,10 +43,7 @@ GENERATED: Final[
     Normal: lambda p, shape, generator: torch.addcmul(
         p.loc, p.scale, p.loc.new_empty(shape).normal_(generator=generator)
     ),
-    # In float32 torch's uniform numbers are multiples of 2^-24.
-    Bernoulli: lambda p, shape, generator: torch.bernoulli(
-        p.probs.double().expand(shape), generator=generator
-    ).to(p.probs.dtype),
+    Bernoulli: lambda p, shape, generator: _coins(p.probs, shape, generator),
     Poisson: lambda p, shape, generator: torch.poisson(p.rate.expand(shape), generator=generator),
     Exponential: lambda p, shape, generator: (
         p.rate.new_empty(shape).exponential_(generator=generator) / p.rate
@@ -76,8 +81,8 @@ class TorchLaw(Law):
         whole = distribution.batch_shape + distribution.event_shape
         self.event_shape = distribution.event_shape if batched else whole
         self.space = _events(self.event_shape)
-        self.block = _block(math.prod(whole))
-        self.device = next((t.device for _, t in held(distribution)), CPU)
+        self.block = _block(whole) if whole else Law.block
+        self.device = _place_of(distribution)
 
     def draw(self, n: int, seed: int, attached: bool) -> Tensor:
         """Return draws by a generator of their own, or in a borrowed global state that is put back."""
@@ -139,9 +144,9 @@ def log_prob_inside(law: Law, x: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _block(entries: int) -> int:
+def _block(shape: torch.Size) -> int:
     """Return how many draws fit into memory at once, a multiple of many units that draws come in."""
-    return min(Law.block, max(64, ROOM // max(1, entries) // 64 * 64))
+    return min(Law.block, max(64, ROOM // max(1, shape.numel()) // 64 * 64))
 
 
 @lru_cache(maxsize=64)
@@ -274,6 +279,14 @@ def refuse_nan(law: Distribution, what: str) -> None:
         raise InvalidInput(
             f"{what} is a {type(law).__name__} whose {' and '.join(bad)} holds NaN; expected numbers."
         )
+
+
+def _place_of(law: Distribution) -> torch.device:
+    """Where the first tensor lies that a distribution was made of, at any depth."""
+    for value in vars(law).values():
+        if isinstance(value, Tensor):
+            return value.device
+    return next((t.device for _, t in held(law)), CPU)
 
 
 def held(law: object, seen: set[int] | None = None) -> Iterator[tuple[str, Tensor]]:
