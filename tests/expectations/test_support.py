@@ -7,10 +7,12 @@ import torch
 from torch.distributions import (
     AffineTransform,
     Binomial,
+    Categorical,
     Exponential,
     Gumbel,
     Kumaraswamy,
     LogNormal,
+    MixtureSameFamily,
     Multinomial,
     Normal,
     Pareto,
@@ -125,3 +127,11 @@ def test_points_outside_of_a_transformed_law_have_no_density():
 def test_exact_of_transformed_laws(base):
     law = shifted(base, ONE, 2 * ONE)
     assert exact(lambda x: x, law).item() == pytest.approx(1 + 2 * base.mean.item(), rel=1e-11)
+
+
+def test_a_law_whose_log_prob_refuses_its_own_draws_is_named():
+    # torch takes the support of a mixture for what all of its parts have in common.
+    apart = Uniform(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 3.0]))
+    law = MixtureSameFamily(Categorical(torch.ones(2, requires_grad=True)), apart)
+    with pytest.raises(InvalidInput, match="log_prob of MixtureSameFamily refuses"):
+        expect(lambda x: x, law, n=16, grad="score", seed=0)

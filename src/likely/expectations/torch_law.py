@@ -128,14 +128,14 @@ class TorchLaw(Law):
             except ValueError:  # some of x lies outside of the support, or has another shape
                 pass
         inside = _inside(law, x)
-        if inside is None:
-            try:
-                return law.log_prob(x)
-            except ValueError as error:
-                raise InvalidInput(f"log_prob of {self.name} refuses its argument: {error}") from error
-        within = inside.reshape(inside.shape + (1,) * len(law.event_shape))
-        anywhere = self.draw(1, 0, attached=False).to(x.dtype)
-        return torch.where(inside, law.log_prob(torch.where(within, x, anywhere)), -torch.inf)
+        if inside is not None:
+            within = inside.reshape(inside.shape + (1,) * len(law.event_shape))
+            x = torch.where(within, x, self.draw(1, 0, attached=False).to(x.dtype))
+        try:
+            value = law.log_prob(x)
+        except ValueError as error:  # torch has no density of this law at its own draws
+            raise InvalidInput(f"log_prob of {self.name} refuses its argument: {error}") from error
+        return value if inside is None else torch.where(inside, value, -torch.inf)
 
 
 def log_prob_inside(law: Law, x: Tensor) -> Tensor:
