@@ -213,6 +213,24 @@ def test_a_reversible_chain_refuses_weights_that_changed_before_its_gradient(cha
         z.sum().backward()
 
 
+def replica(module):
+    """As nn.DataParallel makes them on its devices: tensors for parameters, and none registered."""
+    new = module._replicate_for_data_parallel()
+    for name, p in module._parameters.items():
+        setattr(new, name, p.clone())
+    new._modules = {name: replica(child) for name, child in module._modules.items()}
+    return new
+
+
+def test_replicas_of_a_reversible_chain_pass_gradients_on(chains):
+    x = images((2, 2, 2)).double()
+    found = []
+    for chain in chains:
+        value = replica(chain)(x).square().sum()
+        found.append(torch.autograd.grad(value, list(chain.parameters()), allow_unused=True))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-12)
+
+
 class Stretch(flows.Elementwise):
     """z = x exp(raw + weight)."""
 
