@@ -187,6 +187,17 @@ def test_save_and_load(make, tmp_path):
     assert again.config == flow.config and not again.training
 
 
+def test_blocks_are_checked_and_saved_as_they_are(make, tmp_path):
+    flow = make((1, 6, 5), torch.float32)
+    flow.blocks = 5
+    likely.save(flow, tmp_path / "m.safetensors")
+    assert likely.load(tmp_path / "m.safetensors").blocks == 5 == flow.frozen().blocks
+    for blocks, error in ((0, InvalidInput), (-1, InvalidInput), (2.5, InvalidType)):
+        with pytest.raises(error, match=f"blocks is {blocks}"):
+            flow.blocks = blocks
+    assert flow.blocks == 5
+
+
 def test_frozen(make):
     flow = make((1, 8, 8), torch.float32)
     x, observed = uniform(4, 1, 8, 8, dtype=torch.float32), torch.arange(64).view(1, 8, 8) < 20
