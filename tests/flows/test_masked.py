@@ -98,6 +98,14 @@ def test_completions(make, dtype, same_bits, same_global_state):
     assert torch.equal(flow.sample_given(image, observed, 2, seed=3)[0], x)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_completions_in_few_digits_stay_below_one(make, dtype):
+    flow = make(dtype=torch.float32)
+    image = torch.zeros(3000, 1, 3, 2, dtype=dtype)
+    x, _ = flow.sample_given(image, SOME, 2, seed=0)
+    assert x.dtype == dtype and ((x >= 0) & (x < 1)).all() and (x > 0.99).any()
+
+
 def test_draws_follow_the_density(make):
     # Kolmogorov-Smirnov, a false alarm once in 1e6; x itself is far from uniform.
     flow = make(blocks=2)
