@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast, final
@@ -54,8 +55,12 @@ class Check:
 
     @property
     def weakest(self) -> Layer:
-        """The layer that loses the most accuracy, by the larger one of its two errors."""
-        return max(self.layers, key=lambda layer: max(layer.round_trip, layer.log_det))
+        """The layer that loses the most accuracy, by the larger of its errors; NaN is the largest."""
+
+        def error(layer: Layer) -> tuple[bool, float]:
+            return max((math.isnan(e), e) for e in (layer.round_trip, layer.log_det))
+
+        return max(self.layers, key=error)
 
 
 def check(flow_or_bijection: Flow | Bijection, x: Float[Tensor, "batch *event"]) -> Check:
