@@ -176,6 +176,8 @@ def state() -> dict[str, torch.Tensor]:
         (header(config={"model": "nice", "event_shape": [4], "colour": "red"}), "does not hold"),
         (header(config={"model": "nice", "event_shape": [5], "width": 4}), "does not hold"),
         (header(config={"model": "nice", "event_shape": "four"}), "does not hold"),
+        (header(config={"model": "nice", "event_shape": [10**30, 2]}), "does not hold"),
+        ({"likely": "[" * 100_000}, "damaged"),
     ],
 )
 def test_foreign_safetensors_are_refused(tmp_path, metadata, message):
@@ -184,6 +186,15 @@ def test_foreign_safetensors_are_refused(tmp_path, metadata, message):
     with pytest.raises(CheckpointError, match=message) as caught:
         likely.load(file)
     assert str(file) in str(caught.value)
+
+
+def test_complex_weights_are_refused(tmp_path):
+    weights = {k: v + 1j for k, v in state().items()}
+    safetensors.torch.save_file(weights, tmp_path / "a.safetensors", header())
+    torch.save({"scaling.scale": torch.ones(4) + 1j}, tmp_path / "a.pt")
+    for name, message in (("a.safetensors", "complex numbers"), ("a.pt", "tensors of real numbers")):
+        with pytest.raises(CheckpointError, match=message):
+            likely.load(tmp_path / name)
 
 
 def test_the_header_above_is_right_before_it_is_changed(tmp_path):

@@ -110,7 +110,10 @@ def test_wrapper_takes_a_mean_of_the_shape_of_an_image(tmp_path, bare_state):
         ({"mean": torch.zeros(16), "mask_config": 2}, "mask_config is 2"),
         ({"mean": torch.zeros(16), "mask_config": "left"}, "mask_config is 'left'"),
         ({"mean": torch.zeros(16), "model_state_dict": [1, 2]}, "expected a state_dict"),
+        ({"mean": torch.zeros(16), "mask_config": torch.ones(2)}, "mask_config is tensor"),
+        ({"mean": torch.zeros(16), "mask_config": torch.tensor([])}, "mask_config is tensor"),
         ({"mean": torch.full((16,), float("nan"))}, "the mean holds NaN"),
+        ({"mean": torch.zeros(16, dtype=torch.complex64)}, "the mean holds .* complex"),
     ],
 )
 def test_incomplete_wrappers_are_refused(tmp_path, bare_state, changes, message):

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from likely.checks import kind
+from likely.checks import described, kind
 from likely.errors import CheckpointError, InvalidInput, InvalidType
 from likely.files import write_whole
 from likely.flows import MODELS, ExactDensity, interleaved, nice
@@ -164,7 +164,7 @@ def _read_header(path: Path) -> dict[str, Any]:
             f"{path} is a safetensors file of another program: it has no 'likely' header. "
             "Expected one written by likely.save."
         ) from None
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{path} is damaged or no safetensors file: {error}.") from error
@@ -179,8 +179,10 @@ def _load_safetensors(path: Path) -> ExactDensity:
         with borrowed_global_state():  # torch's layers draw their first weights from it
             flow = MODELS[name](**config)
         tensors = safetensors.torch.load_file(path)
+        if any(t.is_complex() for t in tensors.values()):
+            raise TypeError("some of its weights are complex numbers.")
         flow.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-    except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
+    except (SafetensorError, RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{path} does not hold what its header says: {error}") from error
     return flow.eval()
 
@@ -202,10 +204,10 @@ def _load_nice_pt(path: Path, mean: Tensor | None) -> ExactDensity:
         mask_config, dim, mean = _read_wrapper(path, saved, mean)
         saved = saved["model_state_dict"]
     if not isinstance(saved, Mapping) or not all(
-        isinstance(k, str) and isinstance(t, Tensor) for k, t in saved.items()
+        isinstance(k, str) and isinstance(t, Tensor) and not t.is_complex() for k, t in saved.items()
     ):
         raise CheckpointError(
-            f"{path} holds a {type(saved).__name__}; expected a state_dict of tensors."
+            f"{path} holds a {type(saved).__name__}; expected a state_dict of tensors of real numbers."
         )
     first = 1 - mask_config
     try:
@@ -216,8 +218,8 @@ def _load_nice_pt(path: Path, mean: Tensor | None) -> ExactDensity:
                     f"{path}: {what} is for {given} entries, the tensors are for {sizes['dim']}."
                 )
         if mean is not None:
-            if not mean.isfinite().all():
-                raise CheckpointError(f"{path}: the mean holds NaN or infinite values.")
+            if mean.is_complex() or not mean.isfinite().all():
+                raise CheckpointError(f"{path}: the mean holds NaN, infinite or complex values.")
             _fold_mean(state, mean, first)
         side = math.isqrt(sizes["dim"])
         shape = (1, side, side) if side * side == sizes["dim"] else (sizes["dim"],)
@@ -245,12 +247,13 @@ def _read_wrapper(path: Path, saved: Mapping[str, Any], mean: Tensor | None) -> 
             f"{path} was trained on data with the mean subtracted and does not hold that mean; "
             "give it as likely.load(path, mean=...)."
         )
+    side = saved["mask_config"]
     for key, fine, expected in (
-        ("mask_config", saved["mask_config"] in (0, 1), "0 or 1"),
+        ("mask_config", isinstance(side, int | float) and side in (0, 1), "0 or 1"),
         ("in_out_dim", isinstance(saved["in_out_dim"], int), "a number of entries"),
     ):
         if not fine:
-            raise CheckpointError(f"{path}: {key} is {saved[key]!r}; expected {expected}.")
+            raise CheckpointError(f"{path}: {key} is {described(saved[key])}; expected {expected}.")
     return int(saved["mask_config"]), int(saved["in_out_dim"]), mean
 
 

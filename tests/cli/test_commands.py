@@ -199,6 +199,18 @@ BAD = {
         2,
         "--threads",
     ),
+    "threads without end": (
+        lambda: None,
+        ("train", "--threads", "100000", "-o", "out.safetensors"),
+        2,
+        "--threads",
+    ),
+    "a margin without a logit": (
+        lambda: None,
+        ("train", "--model", "glow", "--margin", "1e-4", "-o", "out.safetensors"),
+        2,
+        "margin is 0.0001, which has no effect where preprocess is 'centred'",
+    ),
     "an interrupted run is there": (
         lambda: _write("out.safetensors.state", b"state"),
         ("train", "-o", "out.safetensors"),

@@ -89,6 +89,26 @@ def test_the_layer_that_is_wrong_is_named(slip):
     assert max(right.weakest.round_trip, right.weakest.log_det) < 1e-12
 
 
+class Spoilt(flows.Bijection):
+    """x -> x, NaN in the place of choice."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__()
+        self.place = place
+
+    def forward_and_log_det(self, x):
+        return x, x.new_full((len(x),), float("nan") if self.place == "log_det" else 0)
+
+    def inverse_and_log_det(self, z):
+        return z * (float("nan") if self.place == "inverse" else 1), z.new_zeros(len(z))
+
+
+@pytest.mark.parametrize("place", ["log_det", "inverse"])
+def test_nan_is_the_largest_error(place):
+    chain = flows.Chain([Wrong("does not invert"), Spoilt(place), Wrong("forgets the dimension")])
+    assert flows.check(chain, batch()).weakest.name == "parts.1 (Spoilt)"
+
+
 def test_the_layer_that_loses_digits_in_float32_is_named(randomize):
     # An ill-conditioned matrix, right in itself.
     bad = flows.PLUConv(2, torch.tensor([[1.0, 1.0], [1.0, 1.0002]]), bound=10.0)

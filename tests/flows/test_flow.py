@@ -221,6 +221,35 @@ def test_other_shapes_are_refused(flow, shape):
         flow.log_prob(torch.zeros(shape))
 
 
+class Column(flows.Bijection):
+    """x -> x, with its log-determinants in a column, which sums broadcast to (B, B)."""
+
+    def forward_and_log_det(self, x):
+        return x, x.new_zeros(len(x), 1)
+
+    def inverse_and_log_det(self, z):
+        return z, z.new_zeros(len(z), 1)
+
+
+@pytest.mark.parametrize("bijection", [Column(), flows.Chain([Column(), Column()])])
+@pytest.mark.parametrize("n", [1, 3])
+def test_log_determinants_are_one_number_a_row(bijection, n):
+    flow = flows.Flow(bijection, flows.StandardNormal((4,)), (4,))
+    for call in (
+        lambda: flow.log_prob(points(n, 4)),
+        lambda: flow.rsample_and_log_prob(n, seed=0),
+        lambda: flows.check(flow, points(n, 4)),
+        lambda: flows.check(bijection, points(n, 4)),
+    ):
+        with pytest.raises(InvalidInput, match=rf"log_det of shape .*expected \({n},\)"):
+            call()
+
+
+def test_nan_weights_give_minus_infinity(flow):
+    next(flow.parameters()).data.fill_(math.nan)
+    assert flow.log_prob(points(2, 1, 2, 3)).tolist() == [-math.inf] * 2
+
+
 def test_a_flow_without_parameters():
     flow = flows.Flow(flows.Reshape((4,), (2, 2)), flows.StandardNormal((2, 2)), (4,))
     x = points(3, 4, dtype=torch.float32)

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -44,6 +45,37 @@ def test_actnorm_takes_a_constant_channel():
 def test_actnorm_without_data_is_refused(call):
     with pytest.raises(NotInitialised, match=r"seen no data.*training mode first"):
         call(ActNorm(3))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda norm, p, x: torch.func.functional_call(norm, p, (x,)),
+        lambda norm, p, x: torch.func.vmap(lambda row: norm(row[None])[0])(x),
+        lambda norm, p, x: torch.func.jacrev(norm)(x),
+        lambda norm, p, x: torch.func.jvp(norm, (x,), (x,)),
+        lambda norm, p, x: torch.func.grad(lambda y: norm(y).sum())(x),
+    ],
+)
+def test_actnorm_takes_no_first_batch_under_torch_func(call):
+    norm, x = ActNorm(2), draw(5, 2, 3, 1)
+    swapped = {k: p.detach().clone() for k, p in norm.named_parameters()}
+    with pytest.raises(NotInitialised, match=r"first .*outside of torch\.func"):
+        call(norm, swapped, x)
+    assert not norm.initialised and not any(p.any() for p in swapped.values())
+    norm(x)
+    call(norm, swapped, x)
+
+
+def test_actnorm_takes_its_first_batch_compiled():
+    norm, plain, x = ActNorm(2), ActNorm(2), draw(5, 2, 3, 1)
+    torch._dynamo.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        z = torch.compile(norm, fullgraph=True, backend="aot_eager")(x)
+    torch.testing.assert_close(z, plain(x), rtol=1e-6, atol=1e-6)
+    assert norm.initialised and torch.equal(norm.bias, plain.bias)
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf])

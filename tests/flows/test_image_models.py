@@ -213,6 +213,51 @@ def test_a_reversible_chain_refuses_weights_that_changed_before_its_gradient(cha
         z.sum().backward()
 
 
+def replica(module):
+    """As nn.DataParallel makes them on its devices: tensors for parameters, and none registered."""
+    new = module._replicate_for_data_parallel()
+    for name, p in module._parameters.items():
+        setattr(new, name, p.clone())
+    new._modules = {name: replica(child) for name, child in module._modules.items()}
+    return new
+
+
+def test_replicas_of_a_reversible_chain_pass_gradients_on(chains):
+    x = images((2, 2, 2)).double()
+    found = []
+    for chain in chains:
+        value = replica(chain)(x).square().sum()
+        found.append(torch.autograd.grad(value, list(chain.parameters()), allow_unused=True))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-12)
+
+
+class Stretch(flows.Elementwise):
+    """z = x exp(raw + weight)."""
+
+    parameters = 1
+
+    def __init__(self, weight):
+        self.weight = weight
+
+    def forward(self, x, raw):
+        return x * (raw[0] + self.weight).exp(), (raw[0] + self.weight).expand(x.shape)
+
+    def inverse(self, z, raw):
+        return z * (-raw[0] - self.weight).exp(), (-raw[0] - self.weight).expand(z.shape)
+
+
+def test_a_reversible_chain_differentiates_weights_of_a_transform():
+    weight, network = torch.nn.Parameter(torch.tensor(0.3)), torch.nn.Linear(2, 2)
+    coupling = flows.Coupling(flows.interleaved(0), Stretch(weight), network)
+    coupling.register_parameter("weight", weight)
+    found = []
+    for reversible in (False, True):
+        chain = flows.Chain([coupling], reversible=reversible).double()
+        z, log_det = chain.forward_and_log_det(images((4,)).double())
+        found.append(torch.autograd.grad(z.square().sum() + log_det.sum(), list(chain.parameters())))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-12)
+
+
 def test_a_reversible_chain_refuses_dropout():
     with pytest.raises(InvalidInput, match="cannot have dropout"):
         flows.glow((1, 4, 4), 1, 1, width=4, depth=1, dropout=0.1, reversible=True)

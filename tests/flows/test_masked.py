@@ -98,6 +98,14 @@ def test_completions(make, dtype, same_bits, same_global_state):
     assert torch.equal(flow.sample_given(image, observed, 2, seed=3)[0], x)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_completions_in_few_digits_stay_below_one(make, dtype):
+    flow = make(dtype=torch.float32)
+    image = torch.zeros(3000, 1, 3, 2, dtype=dtype)
+    x, _ = flow.sample_given(image, SOME, 2, seed=0)
+    assert x.dtype == dtype and ((x >= 0) & (x < 1)).all() and (x > 0.99).any()
+
+
 def test_draws_follow_the_density(make):
     # Kolmogorov-Smirnov, a false alarm once in 1e6; x itself is far from uniform.
     flow = make(blocks=2)
@@ -185,6 +193,17 @@ def test_save_and_load(make, tmp_path):
     x = uniform(3, 1, 6, 5, dtype=torch.float32)
     assert isinstance(again, flows.MaskedFlow) and torch.equal(again.log_prob(x), flow.log_prob(x))
     assert again.config == flow.config and not again.training
+
+
+def test_blocks_are_checked_and_saved_as_they_are(make, tmp_path):
+    flow = make((1, 6, 5), torch.float32)
+    flow.blocks = 5
+    likely.save(flow, tmp_path / "m.safetensors")
+    assert likely.load(tmp_path / "m.safetensors").blocks == 5 == flow.frozen().blocks
+    for blocks, error in ((0, InvalidInput), (-1, InvalidInput), (2.5, InvalidType)):
+        with pytest.raises(error, match=f"blocks is {blocks}"):
+            flow.blocks = blocks
+    assert flow.blocks == 5
 
 
 def test_frozen(make):

@@ -46,6 +46,23 @@ def test_dropout_reaches_every_network(randomize):
 
 
 @pytest.mark.parametrize(
+    ("build", "without", "effective"),
+    [
+        (flows.glow, {"dropout": 0.1}, {"depth": 1}),
+        (flows.glow, {"margin": 1e-4}, {"preprocess": "logit"}),
+        (flows.glow, {"bins": 4}, {"coupling": "spline"}),
+        (flows.realnvp, {"dropout": 0.1, "depth": 0}, {"depth": 1}),
+        (flows.realnvp, {"margin": 1e-4, "preprocess": "none"}, {"preprocess": "logit"}),
+    ],
+)
+def test_arguments_without_effect_are_refused(build, without, effective):
+    (name, value), *_ = without.items()
+    with pytest.raises(InvalidInput, match=f"{name} is {value}, which has no effect where"):
+        build((1, 4, 4), width=4, **without)
+    assert build((1, 4, 4), width=4, **(without | effective)).config[name] == value
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"event_shape": (1,)}, "at least 2 entries"),

@@ -40,6 +40,8 @@ def test_singular_matrices_are_refused(dtype):
         A = (draw(5, rank) @ draw(rank, 5)).to(dtype)
         with pytest.raises(InvalidInput, match="A is singular"):
             plu_factor(A)
+    with pytest.raises(InvalidInput, match="A is singular"):
+        plu_factor(torch.eye(3, dtype=dtype) * torch.finfo(dtype).smallest_normal / 1e4)
     with pytest.raises(InvalidInput, match="matrix 1 of A"):
         plu_factor(torch.stack([torch.eye(2), torch.ones(2, 2)]))
 

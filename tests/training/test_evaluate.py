@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from likely import data
+from likely import data, flows
+from likely.errors import InvalidInput, InvalidType
 from likely.seeds import generator_for
 from likely.training import evaluate
 from training.runs import DIGITS, floats, make
@@ -32,6 +33,34 @@ def test_evaluate_dequantises_once(same_global_state):
     )
     x = data.dequantize(DIGITS.test, 17, generator_for(0))
     assert first[0] == pytest.approx(flow.log_prob(x).double().mean().item(), rel=1e-12)
+
+
+def test_evaluate_is_without_dropout_and_leaves_the_mode(randomize):
+    flow = randomize(flows.nice((4,), width=16, depth=2, dropout=0.5)).train()
+    flow.bijection.parts[1].eval()
+    x = floats(20, 4)
+    found = evaluate(flow, x)
+    assert flow.training and not flow.bijection.parts[1].training
+    assert found == evaluate(flow.eval(), x)
+    with pytest.raises(flows.NotInitialised):
+        evaluate(flows.glow((1, 8, 8), 1, 1, width=4), DIGITS.test, levels=17)
+
+
+@pytest.mark.parametrize(
+    ("rows", "levels", "error", "message"),
+    [
+        (DIGITS.test, 16, InvalidInput, "rows holds level 16; expected 0 to 15"),
+        (DIGITS.test, 17.0, InvalidType, "levels is 17.0"),
+        (DIGITS.test[:0], 17, InvalidInput, r"rows has shape \(0, 1, 8, 8\)"),
+        (DIGITS.test[:, 0], 17, InvalidInput, r"rows has shape .*expected \(N, 1, 8, 8\)"),
+        (DIGITS.test.long(), 17, InvalidType, "rows has dtype torch.int64"),
+        (DIGITS.test / 0, 17, InvalidInput, "rows holds NaN or infinite"),
+        ([1.0], 17, InvalidType, "rows is a list"),
+    ],
+)
+def test_evaluate_refuses_what_is_no_data(rows, levels, error, message):
+    with pytest.raises(error, match=message):
+        evaluate(make(), rows, levels=levels)
 
 
 def test_evaluate_of_a_single_row_knows_no_error():

@@ -39,7 +39,7 @@ def test_every_step_of_every_run_has_a_positive_rate(steps, warmup):
         ("warmup", [-0.1, 1.1, math.nan]),
         ("scaling_lr", [-1.0, math.inf, math.nan]),
         ("weight_decay", [-0.1, math.inf, math.nan]),
-        ("betas", [(1.0, 0.9), (0.9, 1.0), (-0.1, 0.9), (0.9, math.nan)]),
+        ("betas", [(1.0, 0.9), (0.9, 1.0), (-0.1, 0.9), (0.9,), (0.9, 0.9, 0.9)]),
         ("clip", [0.0, -1.0, math.nan]),
         ("average", [-0.1, 1.0, math.nan]),
         ("evaluations", [0]),
@@ -58,6 +58,25 @@ def test_settings_out_of_range_are_refused(name, values):
 def test_settings_that_are_no_numbers_are_refused(name, value):
     with pytest.raises(InvalidType, match=f"^{name} is {value!r}; expected"):
         Recipe(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("betas", 0.9, InvalidType, "betas is 0.9; expected two decays"),
+        ("betas", "ab", InvalidType, "betas is 'ab'; expected two decays"),
+        ("betas", ("a", "b"), InvalidType, r"betas\[0\] is 'a'; expected a number"),
+        ("betas", (0.9, math.nan), InvalidInput, r"betas\[1\] is nan; expected a finite number"),
+        ("clip", "x", InvalidType, "clip is 'x'; expected a number"),
+    ],
+)
+def test_decays_and_the_clip_are_numbers(name, value, error, message):
+    with pytest.raises(error, match=message):
+        Recipe(**{name: value})
+
+
+def test_the_clip_may_be_infinite_and_decays_a_list():
+    assert Recipe(clip=math.inf, betas=[0.9, 0.95]).clip == math.inf
 
 
 def test_precision():

@@ -81,7 +81,9 @@ def train(
     store: Annotated[
         Literal["float32", "bfloat16"], typer.Option(help="Precision of the matrices in the file.")
     ] = "float32",
-    threads: Annotated[int, typer.Option(help="Processor threads; 0 for torch's default.", min=0)] = 0,
+    threads: Annotated[
+        int, typer.Option(help="Processor threads; 0 for torch's default.", min=0, max=1024)
+    ] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from an interrupted run.")] = False,
     seed: Seed = 0,
     device: Device = "cpu",

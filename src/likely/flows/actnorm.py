@@ -33,8 +33,8 @@ class ActNorm(Bijection):
 
     Raises:
         InvalidInput: x has other channels; or no data has been seen, and the call is one that cannot
-            choose b and s: in evaluation mode, of the inverse, with an empty batch, or with one that is
-            not finite.
+            choose b and s: in evaluation mode, of the inverse, under `torch.func`, with an empty batch,
+            or with one that is not finite.
 
     Reference: Kingma, Dhariwal 2018, "Glow", section 3.1; Salimans, Kingma 2016.
 
@@ -80,6 +80,11 @@ class ActNorm(Bijection):
     def _initialise(self, x: Tensor) -> None:
         if not self.training or len(x) == 0:
             raise self._refusal()
+        # What torch.func swaps in or maps over is gone, or hidden, once the call returns.
+        if not torch.compiler.is_compiling() and (
+            torch._C._are_functorch_transforms_active() or not isinstance(self.bias, nn.Parameter)
+        ):
+            raise self._refusal()
         values = x.detach().double().transpose(0, 1).flatten(1)
         count = values.new_full((1,), values.shape[1])
         sums = torch.cat([count, values.sum(1), values.square().sum(1)])
@@ -101,7 +106,8 @@ class ActNorm(Bijection):
     def _refusal(self) -> NotInitialised:
         return NotInitialised(
             "ActNorm has seen no data yet, so its scales are not chosen; call the flow on a batch in "
-            "training mode first (flow.train(); flow(x)), or load trained weights."
+            "training mode first (flow.train(); flow(x)), outside of torch.func, or load trained "
+            "weights."
         )
 
     def _log_det(self, x: Tensor) -> Tensor:

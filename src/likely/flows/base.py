@@ -91,7 +91,9 @@ class StandardLogistic(Base):
 
     def sample(self, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
         """Return `log(u / (1 - u))` for uniform u."""
-        u = torch.rand(n, *self.shape, generator=generator, dtype=dtype, device=generator.device)
-        # A uniform draw can be 0 exactly, whose latent value would be infinite.
-        u = u.clamp(torch.finfo(dtype).tiny, 1 - torch.finfo(dtype).eps)
-        return u.log() - (-u).log1p()
+        shape, eps = (n, *self.shape), torch.finfo(torch.float64).eps
+        # In fewer digits uniform draws are too coarse for the tails.
+        u = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
+        # A draw can be 0 exactly, whose latent value would be infinite: it stands for its cell.
+        u = u.clamp(eps / 4, 1 - eps)
+        return (u.log() - (-u).log1p()).to(dtype)

@@ -68,6 +68,24 @@ def rows(x: Tensor, shape: Sequence[int]) -> Tensor:
     return x
 
 
+def one_a_row(log_det: Tensor, x: Tensor) -> Tensor:
+    """Return a log-determinant, which has to be one number for each row of x.
+
+    Raises:
+        InvalidInput: it is of another shape, which sums would broadcast.
+
+    Example:
+        >>> one_a_row(torch.zeros(3), torch.zeros(3, 4)).shape
+        torch.Size([3])
+    """
+    if log_det.shape != x.shape[:1]:
+        raise InvalidInput(
+            f"the bijection returned log_det of shape {tuple(log_det.shape)} for input "
+            f"{tuple(x.shape)}; expected ({len(x)},), one number for each row."
+        )
+    return log_det
+
+
 def bijection_of(name: str, value: object) -> Bijection:
     """Return an argument that has to be a bijection.
 

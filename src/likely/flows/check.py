@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast, final
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from likely.checks import kind, tensor
 from likely.errors import InvalidInput, InvalidType
-from likely.flows.bijection import Bijection, Chain
+from likely.flows.bijection import Bijection, Chain, one_a_row
 from likely.flows.flow import Flow
 from likely.flows.squeeze import FactorOut
 
@@ -54,8 +55,12 @@ class Check:
 
     @property
     def weakest(self) -> Layer:
-        """The layer that loses the most accuracy, by the larger one of its two errors."""
-        return max(self.layers, key=lambda layer: max(layer.round_trip, layer.log_det))
+        """The layer that loses the most accuracy, by the larger of its errors; NaN is the largest."""
+
+        def error(layer: Layer) -> tuple[bool, float]:
+            return max((math.isnan(e), e) for e in (layer.round_trip, layer.log_det))
+
+        return max(self.layers, key=error)
 
 
 def check(flow_or_bijection: Flow | Bijection, x: Float[Tensor, "batch *event"]) -> Check:
@@ -70,7 +75,7 @@ def check(flow_or_bijection: Flow | Bijection, x: Float[Tensor, "batch *event"])
 
     Raises:
         InvalidType: it is neither a flow nor a bijection, or x is no floating-point tensor.
-        InvalidInput: x holds no numbers.
+        InvalidInput: x holds no numbers, or a log-determinant is not one number a row.
 
     Returns:
         The largest errors, and those of each layer.
@@ -100,8 +105,8 @@ def check(flow_or_bijection: Flow | Bijection, x: Float[Tensor, "batch *event"])
     inverse_log_det = exact.inverse_and_log_det(z)[1]
     return Check(
         round_trip,
-        _largest(log_det - _log_det_by_autograd(exact, rows)),
-        _largest(log_det + inverse_log_det),
+        _largest(one_a_row(log_det, rows) - _log_det_by_autograd(exact, rows)),
+        _largest(log_det + one_a_row(inverse_log_det, z)),
         layers,
     )
 
@@ -109,7 +114,7 @@ def check(flow_or_bijection: Flow | Bijection, x: Float[Tensor, "batch *event"])
 def _layer(name: str, part: Bijection, x: Tensor) -> Layer:
     z, log_det = part.forward_and_log_det(x)
     truth = _log_det_by_autograd(copy.deepcopy(part).double(), x.double())
-    return Layer(name, _largest(part.inverse(z) - x), _largest(log_det - truth))
+    return Layer(name, _largest(part.inverse(z) - x), _largest(one_a_row(log_det, x) - truth))
 
 
 def _walk(part: Bijection, x: Tensor, name: str = "") -> Iterator[tuple[str, Bijection, Tensor]]:

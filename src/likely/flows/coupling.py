@@ -147,9 +147,13 @@ def _(
         moved, again = part.split.split(x)
         out, entries = part.transform.forward(moved, given)
         outputs = part.split.merge(out, again), part.split.only_moved(entries).flatten(1).sum(1)
-    g_x, g_raw = cast(tuple[Tensor, Tensor], vjp(outputs, (g, g_log_det), [x, given]))
-    g_kept, *of_weights = vjp([raw], [g_raw], [kept, *weights])
+    # A transform may have weights of its own, which get theirs at once; those of the network after.
+    g_x, g_raw, *direct = vjp(outputs, (g, g_log_det), [x, given, *weights])
+    g_kept, *through = vjp([raw], [g_raw], [kept, *weights])
+    of_weights = [
+        a if b is None else b if a is None else a + b for a, b in zip(direct, through, strict=True)
+    ]
     if g_kept is not None:
         # Back from the kept part to the row: the transpose of a projection is the merge with zeros.
-        g_x = g_x + part.split.merge(torch.zeros_like(moved), g_kept)
-    return x.detach(), g_x, of_weights
+        g_x = cast(Tensor, g_x) + part.split.merge(torch.zeros_like(moved), g_kept)
+    return x.detach(), cast(Tensor, g_x), of_weights

@@ -15,7 +15,7 @@ from torch.distributions import Distribution, constraints
 from likely.checks import kind, whole
 from likely.errors import InvalidInput, InvalidType
 from likely.flows.base import Base
-from likely.flows.bijection import Bijection, bijection_of, rows
+from likely.flows.bijection import Bijection, bijection_of, one_a_row, rows
 from likely.flows.exact import ExactDensity
 from likely.flows.frozen import FrozenMLP
 from likely.flows.networks import MLP
@@ -64,16 +64,19 @@ class Flow(ExactDensity):
         """Return `log p(x)` in nats, one value a row, in the dtype of x.
 
         It is -inf where an entry lies outside of the support, is infinite, or so large that a number
-        overflows on its way; and NaN where an entry is NaN.
+        overflows on its way; and NaN where an entry is NaN. Weights that are NaN give -inf: it is
+        not looked into whether they or the way of x left NaN.
 
         Raises:
             InvalidType: x is not a floating-point tensor.
-            InvalidInput: its rows are not of shape `event_shape`, or f(x) not of the shape of the base.
+            InvalidInput: its rows are not of shape `event_shape`, f(x) not of the shape of the base, or
+                its log-determinant not one number a row.
         """
         self.check_rows(x)
         largest = x.detach().abs().reshape(len(x), self.event_shape.numel()).amax(1)
         z, log_det = self.bijection.forward_and_log_det(x.to(self._dtype))
-        log_p = (self.base.log_prob(rows(z, self.base.shape)) + log_det).to(x.dtype)
+        log_p = self.base.log_prob(rows(z, self.base.shape)) + one_a_row(log_det, x)
+        log_p = log_p.to(x.dtype)
         # Infinities that meet in a difference leave NaN, though nothing of x is.
         return log_p.masked_fill(log_p.isnan() & ~largest.isnan(), -math.inf)
 
@@ -90,7 +93,7 @@ class Flow(ExactDensity):
         z = self.base.sample(n, generator_for(seed, generator, like.device), like.dtype)
         x, log_det = self.bijection.inverse_and_log_det(z)
         rows(x, self.event_shape)
-        return x, self.base.log_prob(z) - log_det
+        return x, self.base.log_prob(z) - one_a_row(log_det, z)
 
     @torch.no_grad()
     def sample(

@@ -94,7 +94,8 @@ def glow(
         reversible: recompute activations from outputs when training, which saves memory.
 
     Raises:
-        InvalidInput: the event is no image, a size is too small, or a name is unknown.
+        InvalidInput: the event is no image, a size too small, a name unknown, or an argument has no
+            effect beside the others.
 
     Reference: Kingma, Dhariwal 2018, "Glow: Generative flow with invertible 1x1 convolutions".
 
@@ -159,7 +160,8 @@ def realnvp(
         reversible: recompute activations from outputs when training, which saves memory.
 
     Raises:
-        InvalidInput: the event is no image, a size is too small, or a name is unknown.
+        InvalidInput: the event is no image, a size too small, a name unknown, or an argument has no
+            effect beside the others.
 
     Reference: Dinh, Sohl-Dickstein, Bengio 2017, "Density estimation using Real NVP".
 

@@ -47,7 +47,7 @@ class MaskedFlow(ExactDensity):
         law: the histogram that the logits are of.
         event_shape: `(C, H, W)`.
         blocks: how many, at most; block g of G ends at the fraction `((g + 1) / G)^2` of the missing
-            entries. More are slower and likelier. It may be changed at any time.
+            entries. More are slower and likelier. It may be changed at any time, and is saved as it is.
         config: how to build this model again.
 
     Reference: Uria, Murray, Larochelle 2014 (any order, one network); Papamakarios, Pavlakou, Murray
@@ -73,11 +73,21 @@ class MaskedFlow(ExactDensity):
         config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(event_shape, config)
-        whole("blocks", blocks)
         self.network = network
         self.law = law
         self.blocks = blocks
         self.register_buffer("order", spread_order(event_shape), persistent=False)
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks the missing entries are cut into, at most."""
+        return self._blocks
+
+    @blocks.setter
+    def blocks(self, blocks: int) -> None:
+        self._blocks = whole("blocks", blocks)
+        if self.config is not None:
+            self.config["blocks"] = self._blocks
 
     def log_prob(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return `log p(x)` in nats with nothing measured; -inf outside of [0, 1].
@@ -134,7 +144,9 @@ class MaskedFlow(ExactDensity):
         u = torch.rand(shape, generator=draws, dtype=self._dtype, device=image.device)
         u = torch.where(observed, image.to(u), u).flatten(0, 1)
         x, log_det = self.inverse_and_log_det(u, observed.expand(shape).flatten(0, 1))
-        x = torch.where(observed, image, x.view(shape).to(image.dtype))
+        # An image of fewer digits than the model could round what is drawn up to 1.
+        below = 1 - torch.finfo(image.dtype).eps / 2
+        x = torch.where(observed, image, x.view(shape).to(image.dtype).clamp(max=below))
         return x, -log_det.view(shape[:2])
 
     def forward_and_log_det(

@@ -26,6 +26,12 @@ from likely.flows.transforms import Affine
 Built = TypeVar("Built", bound=ExactDensity)
 
 MODELS: dict[str, Callable[..., ExactDensity]] = {}
+#: arguments that others leave without effect: which one, where it has one, and that in words
+NEEDS: dict[str, tuple[str, Callable[[object], bool], str]] = {
+    "dropout": ("depth", lambda depth: depth != 0, "1 or more"),
+    "margin": ("preprocess", lambda name: name == "logit", "'logit'"),
+    "bins": ("coupling", lambda name: name == "spline", "'spline'"),
+}
 
 
 def model(build: Callable[..., Built]) -> Callable[..., Built]:
@@ -36,12 +42,25 @@ def model(build: Callable[..., Built]) -> Callable[..., Built]:
         call = inspect.signature(build).bind(*args, **kwargs)
         call.apply_defaults()
         flow = build(*call.args, **call.kwargs)
+        _refuse_without_effect(call)
         settings = {k: _plain(v) for k, v in call.arguments.items()}
         flow.config = {"model": build.__name__, **settings, "event_shape": list(flow.event_shape)}
         return flow
 
     MODELS[build.__name__] = remember
     return remember
+
+
+def _refuse_without_effect(call: inspect.BoundArguments) -> None:
+    given = call.arguments
+    for name, (other, works, wanted) in NEEDS.items():
+        if not {name, other} <= given.keys() or works(given[other]):
+            continue
+        if given[name] != call.signature.parameters[name].default:
+            raise InvalidInput(
+                f"{name} is {given[name]!r}, which has no effect where {other} is {given[other]!r}; "
+                f"leave {name} out, or let {other} be {wanted}."
+            )
 
 
 def _plain(value: object) -> object:

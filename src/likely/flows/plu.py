@@ -89,7 +89,8 @@ def plu_factor(
     with torch.no_grad():
         # A pivot carries the rounding errors of row i of |L| times column i of |U|.
         error = A.shape[-1] * torch.finfo(A.dtype).eps * (L.abs() * both.abs().mT).sum(-1)
-        singular = (s.abs() <= error).flatten()
+        # A pivot so small that 1 / it overflows leaves NaN in L, and in its error.
+        singular = ~(s.abs() > error).flatten()
     if singular.any():
         at = int(singular.nonzero()[0]) // A.shape[-1]
         which = "A" if A.ndim == 2 else f"matrix {at} of A (counted row-major over the batch)"

@@ -25,7 +25,8 @@ def recomputed(parts: Sequence[Bijection], x: Tensor) -> tuple[Tensor, Tensor]:
     Reference: Gomez, Ren, Urtasun, Grosse 2017, "The reversible residual network".
     """
     weights = _weights(parts)
-    own = all(isinstance(p, nn.Parameter) for p in weights)
+    # Replicas of nn.DataParallel have weights, but no parameters.
+    own = bool(weights) and all(isinstance(p, nn.Parameter) for p in weights)
     if not own or torch._C._are_functorch_transforms_active():
         return applied(parts, x)
     try:

@@ -10,7 +10,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from likely.errors import InvalidInput
+from likely.checks import kind
+from likely.errors import InvalidInput, InvalidType
 
 
 class Partition(ABC):
@@ -37,6 +38,12 @@ class Partition(ABC):
 class Split(Partition):
     """A division of one dimension, the last unless said otherwise, by two slices.
 
+    They are the first and the last entries, either of which may move, or the even and the odd ones.
+
+    Raises:
+        InvalidType: one is no slice.
+        InvalidInput: they do not cover the entries of a row, each once.
+
     Example:
         >>> import torch
         >>> moved, kept = interleaved(0).split(torch.arange(5.0))
@@ -48,17 +55,26 @@ class Split(Partition):
     kept: slice
     dim: int = -1
 
+    def __post_init__(self) -> None:
+        for name, part in (("moved", self.moved), ("kept", self.kept)):
+            if not isinstance(part, slice):
+                raise InvalidType(f"{name} is {kind(part)}; expected a slice, such as slice(0, 2).")
+            if part.step not in (None, 1, 2):
+                raise InvalidInput(f"{name} is {part}; expected a step of 1 or 2.")
+
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the moved and the kept entries."""
+        self.sizes(x.shape[self.dim])
         return x[self._at(self.moved)], x[self._at(self.kept)]
 
     def merge(self, moved: Tensor, kept: Tensor) -> Tensor:
         """Put both parts back in their places, the inverse of `split`."""
-        if self.moved.step is None:
-            parts = [moved, kept] if self.moved.start is None else [kept, moved]
-            return torch.cat(parts, self.dim)
         shape = list(moved.shape)
         shape[self.dim] += kept.shape[self.dim]
+        places = range(shape[self.dim])[self.moved]
+        if places.step == 1:
+            parts = [moved, kept] if places.start == 0 else [kept, moved]
+            return torch.cat(parts, self.dim)
         x = moved.new_empty(shape)
         x[self._at(self.moved)] = moved
         x[self._at(self.kept)] = kept
@@ -73,7 +89,16 @@ class Split(Partition):
 
     def sizes(self, dim: int) -> tuple[int, int]:
         """Return how many of `dim` entries move and how many are kept."""
-        return len(range(dim)[self.moved]), len(range(dim)[self.kept])
+        moved, kept = range(dim)[self.moved], range(dim)[self.kept]
+        first, then = sorted((moved, kept), key=lambda part: (part.start, part.stop))
+        # With as many entries in all as there are, these are the only ways to cover each once.
+        begins = len(first) if first.step == 1 else 1
+        if (len(moved) + len(kept), moved.step, first.start, then.start) != (dim, kept.step, 0, begins):
+            raise InvalidInput(
+                f"moved is {self.moved} and kept {self.kept}, of {dim} entries; expected slices that "
+                "cover each once: the first and the last, or the even and the odd ones."
+            )
+        return len(moved), len(kept)
 
 
 @final

@@ -8,7 +8,10 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from likely.checks import kind, whole
 from likely.data import dequantize
+from likely.density import evaluating
+from likely.errors import InvalidInput, InvalidType
 from likely.flows import ExactDensity
 from likely.training.processes import Processes
 
@@ -23,11 +26,20 @@ def evaluate(
 ) -> tuple[float, float]:
     """Return the mean log-likelihood in nats and its standard error, of rows dequantised once.
 
+    The flow is evaluated without dropout, and left in the mode it was in.
+
+    Raises:
+        InvalidInput: the rows do not fit the flow, are not finite, or hold a level of `levels` or more;
+            or the flow has seen no data.
+        InvalidType: the rows are neither floats nor uint8 levels.
+
     Example:
         >>> from likely import data, flows
         >>> mean, stderr = evaluate(flows.nice((1, 8, 8), width=8), data.digits().test, levels=17)
     """
-    values = log_likelihoods(flow, rows, levels, seed, Processes(), batch)
+    check_rows("rows", rows, flow, levels)
+    with evaluating(flow):
+        values = log_likelihoods(flow, rows, levels, seed, Processes(), whole("batch", batch))
     spread = values.std().item() if len(values) > 1 else math.nan
     return values.mean().item(), spread / len(values) ** 0.5
 
@@ -47,6 +59,23 @@ def log_likelihoods(
         if i % processes.count == processes.rank:
             found.copy_(flow.log_prob(x.to(like)))
     return processes.sum_(values).cpu()
+
+
+def check_rows(name: str, rows: Tensor, flow: ExactDensity, levels: int) -> None:
+    """Refuse rows that are no data for a flow, finite floats or levels below `levels`."""
+    if not isinstance(rows, Tensor):
+        raise InvalidType(f"{name} is {kind(rows)}; expected a tensor of rows.")
+    if rows.shape[1:] != flow.event_shape or len(rows) == 0:
+        raise InvalidInput(
+            f"{name} has shape {tuple(rows.shape)}; expected (N, "
+            f"{', '.join(map(str, flow.event_shape))}) with N at least 1."
+        )
+    if not (rows.is_floating_point() or rows.dtype == torch.uint8):
+        raise InvalidType(f"{name} has dtype {rows.dtype}; expected floats, or levels as torch.uint8.")
+    if rows.dtype == torch.uint8 and int(rows.max()) >= whole("levels", levels):
+        raise InvalidInput(f"{name} holds level {int(rows.max())}; expected 0 to {levels - 1}.")
+    if rows.is_floating_point() and not rows.isfinite().all():
+        raise InvalidInput(f"{name} holds NaN or infinite values; remove those rows.")
 
 
 def continuous(rows: Tensor, levels: int, generator: torch.Generator | None = None) -> Tensor:

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from likely.errors import Diverged, InvalidInput, InvalidType
+from likely.errors import Diverged, InvalidInput
 from likely.flows import DiagonalScaling, ExactDensity
 from likely.seeds import borrowed_global_state, generator_for, seed_borrowed
-from likely.training.evaluation import continuous, log_likelihoods
+from likely.training.evaluation import check_rows, continuous, log_likelihoods
 from likely.training.interrupt import deferred_interrupt
 from likely.training.processes import Processes, process_group
 from likely.training.recipe import Recipe
@@ -105,19 +105,7 @@ def fit(
     """
     recipe = recipe or Recipe()
     for name, rows in (("train", train), ("valid", valid)):
-        if rows.shape[1:] != flow.event_shape or len(rows) == 0:
-            raise InvalidInput(
-                f"{name} has shape {tuple(rows.shape)}; expected (N, "
-                f"{', '.join(map(str, flow.event_shape))}) with N at least 1."
-            )
-        if not (rows.is_floating_point() or rows.dtype == torch.uint8):
-            raise InvalidType(
-                f"{name} has dtype {rows.dtype}; expected floats, or levels as torch.uint8."
-            )
-        if rows.dtype == torch.uint8 and int(rows.max()) >= levels:
-            raise InvalidInput(f"{name} holds level {int(rows.max())}; expected 0 to {levels - 1}.")
-        if rows.is_floating_point() and not rows.isfinite().all():
-            raise InvalidInput(f"{name} holds NaN or infinite values; remove those rows.")
+        check_rows(name, rows, flow, levels)
     if resume and state_file is None:
         raise InvalidInput("resume needs the state_file to go on from.")
     processes = process_group()

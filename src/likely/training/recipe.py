@@ -8,8 +8,8 @@ from typing import final
 
 import torch
 
-from likely.checks import number, positive, whole
-from likely.errors import InvalidInput
+from likely.checks import described, number, positive, whole
+from likely.errors import InvalidInput, InvalidType
 
 
 @final
@@ -36,7 +36,7 @@ class Recipe:
         seed: of the order of the data, the dequantisation and the dropout.
 
     Raises:
-        InvalidType: a size or count is no whole number, or a rate no number.
+        InvalidType: a size or count is no whole number, or a rate or decay no number.
         InvalidInput: a setting is out of range.
 
     Reference: Loshchilov, Hutter 2019 (AdamW); Polyak, Juditsky 1992 (averaging).
@@ -67,10 +67,16 @@ class Recipe:
             positive(name, getattr(self, name))
         for name in ("warmup", "weight_decay", "average"):
             number(name, getattr(self, name))
+        if self.clip != math.inf:
+            number("clip", self.clip)
+        if not isinstance(self.betas, tuple | list):
+            raise InvalidType(f"betas is {described(self.betas)}; expected two decays.")
+        for i, beta in enumerate(self.betas):
+            number(f"betas[{i}]", beta)
         for name, fine, expected in (
             ("warmup", 0 <= self.warmup <= 1, "a fraction from 0 to 1"),
             ("weight_decay", self.weight_decay >= 0, "0 or a positive number"),
-            ("betas", all(0 <= b < 1 for b in self.betas), "two decays from 0 to below 1"),
+            ("betas", [0 <= b < 1 for b in self.betas] == [True] * 2, "two decays from 0 to below 1"),
             ("clip", self.clip > 0, "a positive number"),
             ("average", 0 <= self.average < 1, "a decay from 0 to below 1"),
             ("seed", isinstance(self.seed, int) and 0 <= self.seed < 2**63, "0 to below 2^63"),
