@@ -94,6 +94,14 @@ def test_only_flows_are_saved(given, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_files_of_arguments_without_effect_are_still_read(tmp_path):
+    flow = flows.glow((1, 4, 4), 1, 1, width=4)
+    flow.config |= {"bins": 4, "margin": 0.2, "dropout": 0.1}  # as flows.glow took them once
+    likely.save(flow, tmp_path / "old.safetensors")
+    again = likely.load(tmp_path / "old.safetensors")
+    assert all(torch.equal(again.state_dict()[k], v) for k, v in flow.state_dict().items())
+
+
 @pytest.mark.parametrize("given", [3, None, b"digits", ["digits"]])
 def test_what_is_no_path_is_named(given, flow):
     with pytest.raises(InvalidType, match=r"name_or_path is a .*; expected a name or a path"):

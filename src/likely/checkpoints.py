@@ -22,6 +22,7 @@ from likely.checks import described, kind
 from likely.errors import CheckpointError, InvalidInput, InvalidType
 from likely.files import write_whole
 from likely.flows import MODELS, ExactDensity, interleaved, nice
+from likely.flows.models import has_effect
 from likely.seeds import borrowed_global_state
 
 FORMAT = 1
@@ -175,6 +176,8 @@ def _load_safetensors(path: Path) -> ExactDensity:
     name = config.pop("model", None)
     if not isinstance(name, str) or name not in MODELS:
         raise CheckpointError(f"{path} holds a {name!r} model; expected one of {', '.join(MODELS)}.")
+    # Files of earlier versions may hold arguments without effect, which are refused now.
+    config = {k: v for k, v in config.items() if has_effect(k, config)}
     try:
         with borrowed_global_state():  # torch's layers draw their first weights from it
             flow = MODELS[name](**config)

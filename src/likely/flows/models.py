@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -51,12 +51,22 @@ def model(build: Callable[..., Built]) -> Callable[..., Built]:
     return remember
 
 
+def has_effect(name: str, given: Mapping[str, object]) -> bool:
+    """Return whether an argument of a model has an effect beside the others.
+
+    Example:
+        >>> has_effect("bins", {"coupling": "affine"}), has_effect("bins", {"coupling": "spline"})
+        (False, True)
+    """
+    other, works, _ = NEEDS.get(name, ("", None, ""))
+    return works is None or other not in given or works(given[other])
+
+
 def _refuse_without_effect(call: inspect.BoundArguments) -> None:
     given = call.arguments
-    for name, (other, works, wanted) in NEEDS.items():
-        if not {name, other} <= given.keys() or works(given[other]):
-            continue
+    for name in [name for name in NEEDS if name in given and not has_effect(name, given)]:
         if given[name] != call.signature.parameters[name].default:
+            other, _, wanted = NEEDS[name]
             raise InvalidInput(
                 f"{name} is {given[name]!r}, which has no effect where {other} is {given[other]!r}; "
                 f"leave {name} out, or let {other} be {wanted}."
