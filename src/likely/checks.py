@@ -135,8 +135,8 @@ def positive(name: str, value: object) -> float | Tensor:
         >>> positive("lr", 1e-3)
         0.001
     """
-    several = isinstance(value, Tensor) and value.ndim > 0
-    given = tensor(name, value) if several else torch.as_tensor(number(name, value))
+    several = isinstance(value, Tensor) and value.ndim > 0 and not value.is_complex()
+    given = torch.as_tensor(value if several else number(name, value))
     if not ((given > 0) & given.isfinite()).all():
         raise InvalidInput(f"{name} is {described(value)}; expected a positive, finite number.")
     return cast("float | Tensor", value)

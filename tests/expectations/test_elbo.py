@@ -183,3 +183,9 @@ def test_gradients_of_the_first_order_only(grad: str, k: int) -> None:
     assert torch.equal(plain, slope.detach())
     with pytest.raises(InvalidInput, match="first derivatives only"):
         torch.autograd.grad(slope, m)
+
+    def of(m: Tensor) -> Tensor:
+        q = torch.distributions.Normal(m, torch.ones_like(m))
+        return elbo(lambda z: -z.square() / 2, q, n=50, grad=grad, k=k, seed=0).mean
+
+    assert torch.allclose(torch.func.grad(of)(m.detach()), plain, rtol=1e-12)

@@ -6,16 +6,25 @@ import pytest
 import torch
 from torch.distributions import (
     AffineTransform,
+    Beta,
     Binomial,
     Categorical,
+    CatTransform,
     Exponential,
+    ExpTransform,
     Gumbel,
+    Independent,
+    IndependentTransform,
     Kumaraswamy,
     LogNormal,
     MixtureSameFamily,
     Multinomial,
+    MultivariateNormal,
     Normal,
     Pareto,
+    PowerTransform,
+    ReshapeTransform,
+    SigmoidTransform,
     TanhTransform,
     TransformedDistribution,
     Uniform,
@@ -51,6 +60,16 @@ MOVING = {
     ),
     "opposite ends": lambda t: shifted(UNIT, torch.stack([t, -t]), 1.0),
     "pareto": lambda t: Pareto(t, ONE),
+    "scaled vector": lambda t: TransformedDistribution(
+        Independent(Uniform(ZERO.expand(2), ONE), 1), AffineTransform(0.0, t, event_dim=1)
+    ),
+    "independent maps": lambda t: TransformedDistribution(
+        Uniform(ZERO.expand(2), ONE), IndependentTransform(AffineTransform(0.0, t), 1)
+    ),
+    "reshaped": lambda t: TransformedDistribution(
+        Uniform(ZERO.expand(4), t), ReshapeTransform((4,), (2, 2))
+    ),
+    "two ends that nearly cancel": lambda t: shifted(UNIT, 0.0, t * torch.stack([2 * ONE, -ONE])),
 }
 FIXED = {
     "scaled exponential": lambda t: shifted(Exponential(ONE), 0.0, t),
@@ -59,6 +78,16 @@ FIXED = {
     "weibull": lambda t: Weibull(t, t),
     "gumbel": lambda t: Gumbel(t, t),
     "kumaraswamy": lambda t: Kumaraswamy(t, t),
+    "logistic": lambda t: TransformedDistribution(
+        UNIT, [SigmoidTransform().inv, AffineTransform(t, t)]
+    ),
+    "frechet": lambda t: TransformedDistribution(Exponential(ONE), PowerTransform(-t)),
+    "turned one by one": lambda t: shifted(
+        Exponential(ONE.expand(2)), 0.0, t * torch.stack([ONE, -ONE])
+    ),
+    "joined": lambda t: TransformedDistribution(
+        Normal(t.expand(2), ONE), CatTransform([ExpTransform(), TanhTransform()], -1)
+    ),
     "normal before tanh": lambda t: TransformedDistribution(
         Normal(t, ONE), [TanhTransform(), AffineTransform(1.0, 2.0)]
     ),
@@ -77,7 +106,7 @@ def test_supports_that_move_are_refused_by_the_score(name):
 def test_supports_that_stay_are_not(name):
     law = FIXED[name](leaf(2.0))
     assert moving_ends(law) == []
-    expect(lambda x: x, law, n=16, grad="score", seed=0).mean.backward()
+    expect(lambda x: x, law, n=16, grad="score", seed=0).mean.sum().backward()
 
 
 def test_the_choice_leaves_the_score_out_where_ends_move():
@@ -108,6 +137,23 @@ def test_what_does_not_cover(q, p):
     assert not covers(law_of(q), law_of(p)) and covers(law_of(p), law_of(q))
 
 
+@pytest.mark.parametrize(
+    ("q", "p"),
+    [
+        (TransformedDistribution(Normal(ZERO, ONE), SigmoidTransform()), Beta(ONE, ONE)),
+        (
+            TransformedDistribution(
+                MultivariateNormal(torch.zeros(2), torch.eye(2)), AffineTransform(1.0, 2.0, event_dim=1)
+            ),
+            MultivariateNormal(torch.zeros(2), torch.eye(2)),
+        ),
+    ],
+    ids=str,
+)
+def test_what_covers(q, p):
+    assert covers(law_of(q), law_of(p))
+
+
 def test_ends_are_images():
     assert [float(end) for end in ends(shifted(UNIT, 1.0, -2.0))] == [-1.0, 1.0]
     assert [float(end) for end in ends(shifted(Exponential(ONE), 1.0, -2.0))] == [-math.inf, 1.0]
@@ -131,7 +177,14 @@ def test_exact_of_transformed_laws(base):
 
 def test_a_law_whose_log_prob_refuses_its_own_draws_is_named():
     # torch takes the support of a mixture for what all of its parts have in common.
-    apart = Uniform(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 3.0]))
-    law = MixtureSameFamily(Categorical(torch.ones(2, requires_grad=True)), apart)
+    apart = Uniform(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 3.0]), validate_args=True)
+    law = MixtureSameFamily(Categorical(torch.ones(2, requires_grad=True)), apart, validate_args=True)
     with pytest.raises(InvalidInput, match="log_prob of MixtureSameFamily refuses"):
         expect(lambda x: x, law, n=16, grad="score", seed=0)
+
+
+def test_a_mixture_lies_where_one_of_its_parts_does():
+    apart = Uniform(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 3.0]), validate_args=False)
+    law = MixtureSameFamily(Categorical(torch.ones(2)), apart, validate_args=False)
+    log_p = law_of(law).log_prob(torch.tensor([0.5, 1.5, 2.5]))
+    assert log_p.tolist() == [pytest.approx(math.log(0.5)), -math.inf, pytest.approx(math.log(0.5))]

@@ -231,7 +231,20 @@ class Column(flows.Bijection):
         return z, z.new_zeros(len(z), 1)
 
 
-@pytest.mark.parametrize("bijection", [Column(), flows.Chain([Column(), Column()])])
+class Total(flows.Bijection):
+    """x -> x, with one log-determinant for all rows, which sums broadcast to each."""
+
+    def forward_and_log_det(self, x):
+        return x, x.new_zeros(())
+
+    def inverse_and_log_det(self, z):
+        return z, z.new_zeros(())
+
+
+@pytest.mark.parametrize(
+    "bijection",
+    [Column(), flows.Chain([Column(), Column()]), flows.Chain([Total(), flows.DiagonalScaling((4,))])],
+)
 @pytest.mark.parametrize("n", [1, 3])
 def test_log_determinants_are_one_number_a_row(bijection, n):
     flow = flows.Flow(bijection, flows.StandardNormal((4,)), (4,))

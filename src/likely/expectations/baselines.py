@@ -123,7 +123,8 @@ class Optimal(Baseline):
 
     `s_j` is the score, the derivative of log p with respect to parameter j. The parameters are the
     leaf tensors that p was computed from; where p is batched, the arguments of the law. The term is
-    linear in them, so second derivatives are those without a baseline.
+    linear in them, so second derivatives are those without a baseline. Of laws whose arguments are not
+    known, such as flows, a block may have 4,096 draws at most: their scores are as many gradients.
     """
 
     def ready(self, problem: Problem, n: int, seed: int) -> Baseline:

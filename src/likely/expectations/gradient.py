@@ -164,7 +164,8 @@ def fixed_support(law: Law) -> None:
     if moving:
         raise InvalidInput(
             f"the support of {law.name} moves with a parameter ({', '.join(moving)}), which the score "
-            "function does not see; use grad='path', or detach the ends."
+            "function does not see unless the density vanishes there; use grad='path', or detach the "
+            "ends."
         )
 
 

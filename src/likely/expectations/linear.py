@@ -43,10 +43,15 @@ def first_only(value: Tensor) -> Tensor:
 
 
 class _FirstGradient(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        ctx.save_for_backward(value)
+    def forward(value: Tensor) -> Tensor:
         return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
@@ -88,13 +93,19 @@ class _WithSlopes(torch.autograd.Function):
 class _FirstOnly(torch.autograd.Function):
     """Its first argument, which depends on the second in a way that cannot be differentiated."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, t: Tensor) -> Tensor:
+    def forward(x: Tensor, t: Tensor) -> Tensor:
         return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        """Nothing is kept."""
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         raise InvalidInput(
             "weak derivatives, quadrature, 'stl' and 'dreg' give first derivatives only; for higher "
-            "ones use grad='score', 'path' or 'enumerate'."
+            "ones use expect or elbo with grad='score', 'path' or 'enumerate'."
         )

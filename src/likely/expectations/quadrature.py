@@ -156,8 +156,9 @@ class Quadrature:
                 out[live, :-1] = integrand(t[live])
             if not out.isfinite().all():
                 raise InvalidInput(
-                    "f, or its slope in a parameter, is NaN or infinite where the density of "
-                    f"{self.problem.law.name} is positive; expected finite values."
+                    "f p, or its slope in a parameter, is NaN or infinite where the density of "
+                    f"{self.problem.law.name} is positive; expected finite values: look at f, or use "
+                    "expect."
                 )
             return out.detach().cpu().numpy()
 

@@ -15,7 +15,7 @@ from torch.distributions import Bernoulli, Distribution, MultivariateNormal
 from likely.checks import whole
 from likely.errors import InvalidInput
 from likely.expectations.law import Law
-from likely.expectations.torch_law import TorchLaw, entries, held
+from likely.expectations.torch_law import TorchLaw, entries
 from likely.seeds import generator_for
 
 
@@ -170,4 +170,4 @@ def _quantile_of_entries(base: Distribution, u: Tensor, attached: bool) -> Tenso
             f"{type(base).__name__} has no quantile function (icdf); use independent draws."
         ) from missing
     # As many digits as the law's own draws have.
-    return x.to(next(t.dtype for _, t in held(base) if t.is_floating_point()))
+    return x.to(TorchLaw(base).draw(1, 0, attached=False).dtype)

@@ -7,7 +7,15 @@ from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, TransformedDistribution, constraints
+from torch.distributions import (
+    AffineTransform,
+    CatTransform,
+    Distribution,
+    IndependentTransform,
+    StackTransform,
+    TransformedDistribution,
+    constraints,
+)
 
 from likely.expectations.torch_law import base_of, held
 
@@ -34,6 +42,10 @@ def ends(law: Distribution) -> tuple[End, End] | None:
         support: Any = law.support
     except NotImplementedError:
         return None
+    return _bounds(support)
+
+
+def _bounds(support: Any) -> tuple[End, End] | None:
     if not isinstance(support, constraints.Constraint):
         return None
     known = vars(support)
@@ -56,30 +68,51 @@ def moving_ends(law: Distribution) -> list[str]:
         return []
     wanted = [t for _, t in held(law) if t.requires_grad]
     found = ends(law) if wanted else None
-    if found is None:
+    if found is not None:
+        both = zip(("lower end", "upper end"), found, strict=True)
+        return [name for name, end in both if isinstance(end, Tensor) and _moves(end, wanted)]
+    if not wanted or type(law) is not TransformedDistribution:
         return []
-    both = zip(("lower end", "upper end"), found, strict=True)
-    return [name for name, end in both if isinstance(end, Tensor) and _moves(end, wanted)]
+    # Where images are not known, any map with a parameter may move them.
+    maps = any(tensor.requires_grad for t in law.transforms for _, tensor in held(t))
+    return ["its ends"] if maps else moving_ends(law.base_dist)
 
 
 def _images(law: TransformedDistribution) -> tuple[End, End] | None:
     found = ends(law.base_dist)
-    for t in law.transforms:
-        if found is None or t.domain.event_dim or not t.bijective:
+    parts = [part for t in law.transforms for part in getattr(t, "parts", [t])]
+    for t in parts:
+        while isinstance(t, IndependentTransform):
+            t = t.base_transform
+        entrywise = isinstance(t, AffineTransform) or not t.domain.event_dim
+        if found is None or not entrywise or isinstance(t, CatTransform | StackTransform):
             return None
-        one, two = (t(torch.as_tensor(end, dtype=torch.float64)) for end in found)
-        if bool((one > two).all()):
-            one, two = two, one
-        elif not bool((one <= two).all()):  # entries that are turned beside some that are not
-            one, two = torch.minimum(one, two), torch.maximum(one, two)
-        found = one, two
+        try:
+            rises = torch.as_tensor(t.sign) > 0
+        except NotImplementedError:  # it does not rise, or fall, everywhere
+            return None
+        one, two = (_image(t, end, rises, upper) for upper, end in enumerate(found))
+        found = torch.where(rises, one, two), torch.where(rises, two, one)
     return found
+
+
+def _image(t: Any, end: End, rises: Tensor, upper: int) -> Tensor:
+    """Return where a map takes an end, in float64."""
+    end = torch.as_tensor(end, dtype=torch.float64)
+    domain, codomain = _bounds(t.domain), _bounds(t.codomain)
+    if domain and codomain and bool((end == domain[upper]).all()):
+        # Limits, of which torch clips some, and of which infinite ones have no slope.
+        to = [torch.as_tensor(bound, dtype=torch.float64).detach() for bound in codomain]
+        return torch.where(rises, to[upper], to[1 - upper])
+    image: Tensor = t(end)
+    return image
 
 
 def _moves(end: Tensor, wanted: list[Tensor]) -> bool:
     end = end[end.isfinite()]
     if not end.requires_grad or not end.numel():
         return False
-    along = torch.arange(1, len(end) + 1, dtype=end.dtype, device=end.device)
+    # Numbers of which no few cancel.
+    along = torch.rand(len(end), generator=torch.Generator().manual_seed(0)).to(end)
     slopes = torch.autograd.grad(end, wanted, along, retain_graph=True, allow_unused=True)
     return any(g is not None and not bool((g == 0).all()) for g in slopes)

@@ -16,6 +16,7 @@ from torch.distributions import (
     Distribution,
     Exponential,
     Independent,
+    MixtureSameFamily,
     NegativeBinomial,
     Normal,
     OneHotCategorical,
@@ -189,6 +190,9 @@ def entries(law: TorchLaw) -> tuple[Distribution, int]:
 
 def _inside(law: Distribution, x: Tensor) -> Tensor | None:
     """Return which entries lie in the support, or None if all do or nobody can tell."""
+    if isinstance(law, MixtureSameFamily):  # whose own support is what all of its parts share
+        each = _inside(law.component_distribution, x.unsqueeze(-1 - len(law.event_shape)))
+        return None if each is None else each.any(-1)
     found: Tensor | None = None
     try:
         support = law.support

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from likely.checks import kind, shape_of, tensor
 from likely.errors import InvalidInput, InvalidType
 from likely.flows.networks import draws
-from likely.flows.reversible import applied, recomputed
+from likely.flows.reversible import applied, one_a_row, recomputed
 
 
 class Bijection(nn.Module, ABC):
@@ -66,24 +66,6 @@ def rows(x: Tensor, shape: Sequence[int]) -> Tensor:
         wanted = ", ".join(map(str, ("B", *shape)))
         raise InvalidInput(f"x has shape {tuple(x.shape)}; expected ({wanted}).")
     return x
-
-
-def one_a_row(log_det: Tensor, x: Tensor) -> Tensor:
-    """Return a log-determinant, which has to be one number for each row of x.
-
-    Raises:
-        InvalidInput: it is of another shape, which sums would broadcast.
-
-    Example:
-        >>> one_a_row(torch.zeros(3), torch.zeros(3, 4)).shape
-        torch.Size([3])
-    """
-    if log_det.shape != x.shape[:1]:
-        raise InvalidInput(
-            f"the bijection returned log_det of shape {tuple(log_det.shape)} for input "
-            f"{tuple(x.shape)}; expected ({len(x)},), one number for each row."
-        )
-    return log_det
 
 
 def bijection_of(name: str, value: object) -> Bijection:
@@ -149,8 +131,9 @@ class Chain(Bijection):
         tensor("z", z)
         total = z.new_zeros(z.shape[0])
         for part in cast(Iterable[Bijection], reversed(self.parts)):
-            z, log_det = part.inverse_and_log_det(z)
-            total = total + log_det
+            x, log_det = part.inverse_and_log_det(z)
+            total = total + one_a_row(log_det, z)
+            z = x
         return z, total
 
 

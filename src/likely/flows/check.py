@@ -14,8 +14,9 @@ from torch import Tensor
 
 from likely.checks import kind, tensor
 from likely.errors import InvalidInput, InvalidType
-from likely.flows.bijection import Bijection, Chain, one_a_row
+from likely.flows.bijection import Bijection, Chain
 from likely.flows.flow import Flow
+from likely.flows.reversible import one_a_row
 from likely.flows.squeeze import FactorOut
 
 

@@ -15,10 +15,11 @@ from torch.distributions import Distribution, constraints
 from likely.checks import kind, whole
 from likely.errors import InvalidInput, InvalidType
 from likely.flows.base import Base
-from likely.flows.bijection import Bijection, bijection_of, one_a_row, rows
+from likely.flows.bijection import Bijection, bijection_of, rows
 from likely.flows.exact import ExactDensity
 from likely.flows.frozen import FrozenMLP
 from likely.flows.networks import MLP
+from likely.flows.reversible import one_a_row
 from likely.seeds import generator_for
 
 

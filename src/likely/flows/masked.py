@@ -87,7 +87,7 @@ class MaskedFlow(ExactDensity):
     def blocks(self, blocks: int) -> None:
         self._blocks = whole("blocks", blocks)
         if self.config is not None:
-            self.config["blocks"] = self._blocks
+            self.config = {**self.config, "blocks": self._blocks}
 
     def log_prob(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Return `log p(x)` in nats with nothing measured; -inf outside of [0, 1].

@@ -41,8 +41,8 @@ def model(build: Callable[..., Built]) -> Callable[..., Built]:
     def remember(*args: object, **kwargs: object) -> Built:
         call = inspect.signature(build).bind(*args, **kwargs)
         call.apply_defaults()
-        flow = build(*call.args, **call.kwargs)
         _refuse_without_effect(call)
+        flow = build(*call.args, **call.kwargs)
         settings = {k: _plain(v) for k, v in call.arguments.items()}
         flow.config = {"model": build.__name__, **settings, "event_shape": list(flow.event_shape)}
         return flow

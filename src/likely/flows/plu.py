@@ -126,8 +126,8 @@ def _autocasts(kind: str) -> bool:
 
 def processor() -> str:
     """Return what the system says of its first processor, its maker among it."""
-    told = Path("/proc/cpuinfo")
-    if not told.exists():
+    try:
+        with Path("/proc/cpuinfo").open() as lines:
+            return lines.read(100)
+    except OSError:
         return platform.processor()
-    with told.open() as lines:
-        return lines.read(100)

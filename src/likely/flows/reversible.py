@@ -90,12 +90,31 @@ def _weights(parts: Sequence[Bijection]) -> list[Tensor]:
     return [p for part in parts for p in part.parameters()]
 
 
+def one_a_row(log_det: Tensor, x: Tensor) -> Tensor:
+    """Return a log-determinant, which has to be one number for each row of x.
+
+    Raises:
+        InvalidInput: it is of another shape, which sums would broadcast.
+
+    Example:
+        >>> one_a_row(torch.zeros(3), torch.zeros(3, 4)).shape
+        torch.Size([3])
+    """
+    if log_det.shape != x.shape[:1]:
+        raise InvalidInput(
+            f"the bijection returned log_det of shape {tuple(log_det.shape)} for input "
+            f"{tuple(x.shape)}; expected ({len(x)},), one number for each row."
+        )
+    return log_det
+
+
 def applied(parts: Sequence[Bijection], x: Tensor) -> tuple[Tensor, Tensor]:
     """Apply the parts in turn."""
     total = x.new_zeros(x.shape[0])
     for part in parts:
-        x, log_det = part.forward_and_log_det(x)
-        total = total + log_det
+        z, log_det = part.forward_and_log_det(x)
+        total = total + one_a_row(log_det, x)
+        x = z
     return x, total
 
 

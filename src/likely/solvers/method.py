@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class Method(ABC):
 
     def __post_init__(self) -> None:
         whole("steps", self.steps, 0)
-        if self.tol is not None and float(number("tol", self.tol)) < 0:
+        if self.tol not in (None, math.inf) and float(number("tol", self.tol)) < 0:
             raise InvalidInput(f"tol is {self.tol}; expected None, or 0 or more.")
         if self.keep not in ("last", "best"):
             raise InvalidInput(f"keep is {described(self.keep)}; expected 'last' or 'best'.")
