@@ -10,6 +10,7 @@ from torch.distributions import (
     Binomial,
     Categorical,
     CatTransform,
+    ComposeTransform,
     Exponential,
     ExpTransform,
     Gumbel,
@@ -58,6 +59,13 @@ MOVING = {
     "bounded normal": lambda t: TransformedDistribution(
         Normal(ZERO, ONE), [TanhTransform(), AffineTransform(0.0, t)]
     ),
+    "composed maps": lambda t: TransformedDistribution(
+        Normal(ZERO.expand(2), ONE),
+        IndependentTransform(
+            ComposeTransform([ComposeTransform([TanhTransform(), AffineTransform(0.0, t)])]), 1
+        ),
+    ),
+    "at the end of a map": lambda t: TransformedDistribution(Uniform(ZERO, t / 2), SigmoidTransform()),
     "opposite ends": lambda t: shifted(UNIT, torch.stack([t, -t]), 1.0),
     "pareto": lambda t: Pareto(t, ONE),
     "scaled vector": lambda t: TransformedDistribution(

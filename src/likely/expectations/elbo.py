@@ -55,6 +55,8 @@ def elbo(
       relative error does not grow with k.
     - "weak" and "enumerate": as in `expect`.
 
+    "stl", "dreg" and "weak" give first derivatives only: second ones are refused.
+
     Args:
         log_joint: log h, the logarithm of a density in z up to its integral, such as
             `log p(x, z)`, from draws `(n, *event)` to `(n,)`.

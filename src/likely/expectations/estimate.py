@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy import stats
 from torch import Tensor
 
 from likely.errors import InvalidInput
+from likely.expectations.intervals import counted, even, unskewed
 from likely.expectations.moments import Block, Moments
 from likely.expectations.tails import pareto_k, threshold
 
@@ -145,12 +145,12 @@ class Estimate:
             return mean.to(self.dtype), mean.to(self.dtype)
         error = self.stderr.double()
         quantile = float(stats.t.ppf(1 - alpha / 2, max(m.units - 1, 1)))
-        low = mean - error * _unskewed(m, quantile).clamp(min=quantile)
-        high = mean - error * _unskewed(m, -quantile).clamp(max=-quantile)
+        low = mean - error * unskewed(m, quantile).clamp(min=quantile)
+        high = mean - error * unskewed(m, -quantile).clamp(max=-quantile)
         if self.event:
             if self._unweighted:
-                (bottom, top), even = _counted(m, alpha), _even(m)
-                low, high = torch.where(even, bottom, low), torch.where(even, top, high)
+                (bottom, top), alike = counted(m, alpha), even(m)
+                low, high = torch.where(alike, bottom, low), torch.where(alike, top, high)
             low, high = low.clamp(min=0), high.clamp(max=1)
         share = -math.expm1(math.log(alpha) / m.n)
         ceiling = most * min(1.0, share * self.bound) if m.b is None and m.unit == 1 else most
@@ -295,36 +295,6 @@ class Estimate:
         else:  # a ratio of equal numbers has no spread, whatever the weights
             alike = (m.hits == m.n) if m.b is not None else torch.zeros_like(m.hits, dtype=torch.bool)
         return (m.hits > 0) & ~(alike & self.event)
-
-
-def _even(m: Moments) -> Tensor:
-    """Where each unit had k or k + 1 hits: where squared deviations have their least sum."""
-    most = m.hits % m.units
-    return m.aa * m.unit**2 - most * (m.units - most) / m.units < 1  # otherwise 2 or more
-
-
-def _counted(m: Moments, alpha: float) -> tuple[Tensor, Tensor]:
-    """Return the ends of the interval of Clopper and Pearson for units with k or k + 1 hits each."""
-    k, most = (t.cpu().numpy() for t in (m.hits // m.units, m.hits % m.units))
-    # Where all have k hits, they may be all of k - 1 + 1 as well as none of k + 1.
-    below = most == 0
-    side = np.where(k == m.unit, alpha, alpha / 2)
-    low = stats.beta.ppf(side, np.where(below, m.units, most), np.where(below, 1, m.units - most + 1))
-    high = stats.beta.ppf(1 - alpha / 2, most + 1, m.units - most)
-    return m.aa.new_tensor((k - below + low) / m.unit), m.aa.new_tensor((k + high) / m.unit)
-
-
-def _unskewed(m: Moments, t: float) -> Tensor:
-    """Return what Hall's transformation turns into t, `3 / a ((1 + a (t - a / 6))^(1/3) - 1)`."""
-    if m.aaa is None or m.b is not None or m.units < 3:
-        return torch.full_like(m.aa, t)
-    u = m.units
-    # The usual correction for a skewness from few values, and that for laws that are skewed.
-    g = m.aaa / u / (m.aa / u) ** 1.5 * math.sqrt(u * (u - 1)) / (u - 2) * (1 + 21 / (4 * u))
-    a = (g / math.sqrt(u)).nan_to_num(0.0)
-    base = 1 + a * (t - a / 6)
-    found = 3 / a * (base.abs().pow(1 / 3).copysign(base) - 1)
-    return torch.where(a.abs() < 1e-6, t, found)
 
 
 def _khat(tail: Tensor, positive: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -10,9 +11,11 @@ from torch import Tensor
 from torch.distributions import (
     AffineTransform,
     CatTransform,
+    ComposeTransform,
     Distribution,
     IndependentTransform,
     StackTransform,
+    Transform,
     TransformedDistribution,
     constraints,
 )
@@ -80,10 +83,7 @@ def moving_ends(law: Distribution) -> list[str]:
 
 def _images(law: TransformedDistribution) -> tuple[End, End] | None:
     found = ends(law.base_dist)
-    parts = [part for t in law.transforms for part in getattr(t, "parts", [t])]
-    for t in parts:
-        while isinstance(t, IndependentTransform):
-            t = t.base_transform
+    for t in _maps(law.transforms):
         entrywise = isinstance(t, AffineTransform) or not t.domain.event_dim
         if found is None or not entrywise or isinstance(t, CatTransform | StackTransform):
             return None
@@ -96,11 +96,23 @@ def _images(law: TransformedDistribution) -> tuple[End, End] | None:
     return found
 
 
+def _maps(transforms: Iterable[Transform]) -> Iterator[Transform]:
+    """Yield the maps that others are composed of, or are for several entries at once."""
+    for t in transforms:
+        if isinstance(t, ComposeTransform):
+            yield from _maps(t.parts)
+        elif isinstance(t, IndependentTransform):
+            yield from _maps([t.base_transform])
+        else:
+            yield t
+
+
 def _image(t: Any, end: End, rises: Tensor, upper: int) -> Tensor:
     """Return where a map takes an end, in float64."""
     end = torch.as_tensor(end, dtype=torch.float64)
     domain, codomain = _bounds(t.domain), _bounds(t.codomain)
-    if domain and codomain and bool((end == domain[upper]).all()):
+    still = not end.requires_grad  # one that moves may meet an end by chance
+    if domain and codomain and still and bool((end == domain[upper]).all()):
         # Limits, of which torch clips some, and of which infinite ones have no slope.
         to = [torch.as_tensor(bound, dtype=torch.float64).detach() for bound in codomain]
         return torch.where(rises, to[upper], to[1 - upper])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -122,12 +120,3 @@ def full_precision(x: Tensor) -> AbstractContextManager[object]:
 
 def _autocasts(kind: str) -> bool:
     return kind != "meta" and torch.is_autocast_enabled(kind)
-
-
-def processor() -> str:
-    """Return what the system says of its first processor, its maker among it."""
-    try:
-        with Path("/proc/cpuinfo").open() as lines:
-            return lines.read(100)
-    except OSError:
-        return platform.processor()
